@@ -1,0 +1,39 @@
+"""The one exception family of the project: every user's mistake is a `QKBenchError` and is shown as one line."""
+
+from __future__ import annotations
+
+
+class QKBenchError(Exception):
+    """A mistake a user can mend. The command line prints `message` and `mend` on one line and exits with `exit_code`.
+
+    Args:
+        message: What is wrong, naming the file and the field.
+        mend: What to do about it; empty where the message says it all.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, mend: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.mend = mend
+
+    def __str__(self) -> str:
+        """One line: the message, then the mend."""
+        return f"{self.message} ({self.mend})" if self.mend else self.message
+
+
+class UsageError(QKBenchError):
+    """Bad input or bad use of the command line (exit code 2)."""
+
+
+class DamagedRunError(QKBenchError):
+    """A run directory or result file that cannot be trusted as it is (exit code 3)."""
+
+    exit_code = 3
+
+
+class NotComparableError(QKBenchError):
+    """Two results that must not be compared, with the difference named (exit code 3)."""
+
+    exit_code = 3

@@ -1,0 +1,160 @@
+"""The three things a plug-in can be: a Model, a Suite of Tasks, a Metric. Each is small on purpose.
+
+A plug-in is found through an entry point (`qk_bench.models`, `qk_bench.tasks`, `qk_bench.metrics`) or named as
+`path/to/file.py:ClassName`. `qkbench check model NAME` and `qkbench check task NAME` prove that it keeps its promises.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qk_bench.records import Kind, MetricColumn, ModelCard, Request, Sample, Verdict
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Need = Literal["source", "target", "edit_mask"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A model's own word that it has no image for a request."""
+
+    status: Literal["model_error", "refused", "missing", "timeout"]
+    detail: str = ""
+
+
+
+class Model(ABC):
+    """An image editor or generator behind one method.
+
+    The constructor is cheap: it only fills `card`, and it takes what follows the name in `NAME:ARGUMENT` (if anything)
+    plus the `--model-arg key=value` pairs as keyword arguments. `setup` loads weights; it runs in the worker process.
+    """
+
+    card: ModelCard
+
+    def setup(self) -> None:
+        """Load weights. Called once, in the process that generates."""
+
+    @abstractmethod
+    def generate(self, requests: Sequence[Request]) -> Sequence[NDArray[np.uint8] | Image.Image | Failure]:
+        """Turn requests into images, in order.
+
+        Args:
+            requests: Exactly `card.batch_size` requests; the last batch is padded by repetition.
+
+        Returns:
+            For each request an (H, W, 3) uint8 sRGB array, a PIL image, or a `Failure`.
+        """
+
+
+class Task(ABC):
+    """A family of samples with a checkable answer, and the judge of answers."""
+
+    name: str
+    suite: str
+    version: str
+    kind: Kind = "edit"
+    description: str = ""
+    operations: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ("test",)
+
+    def size(self, split: str) -> int | None:
+        """Number of samples in a split; None if it has no end."""
+        return None
+
+    @abstractmethod
+    def sample(self, split: str, index: int, resolution: int) -> Sample:
+        """The sample at `index`, at `resolution` pixels a side. A pure function."""
+
+    @abstractmethod
+    def verify(self, sample: Sample, image: NDArray[np.uint8]) -> Verdict:
+        """Decide whether an output image does what the instruction asks.
+
+        Args:
+            sample: The sample, answer included.
+            image: The (H, W, 3) uint8 output, of any size.
+        """
+
+
+class Suite(ABC):
+    """A named, versioned set of tasks, and the names of groups of them."""
+
+    name: str
+    version: str
+    tasks: Mapping[str, Task]
+    groups: Mapping[str, tuple[str, ...]] = {}
+
+    @abstractmethod
+    def digest(self) -> str:
+        """A sha256 of everything that decides the content of the samples."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One output image beside its sample: what a metric sees."""
+
+    sample: Sample
+    image: NDArray[np.uint8]  # (H, W, 3), already at the sample's size
+    seed: int
+    task: Task
+    returned: NDArray[np.uint8]  # (H, W, 3), at the size the model returned
+
+
+class Metric(ABC):
+    """Base of metrics: what it is called, what it needs, whether it can run here."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    kinds: ClassVar[frozenset[Kind]] = frozenset(("edit", "generate", "compose"))
+    default: ClassVar[bool] = True  # computed unless the user names metrics
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[MetricColumn, ...]:
+        """The columns of values this metric produces."""
+
+    def availability(self) -> tuple[bool, str]:
+        """Whether the metric can run here, and if not, the mend. Must be quick and import nothing heavy."""
+        return True, ""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of a sample metric; `value` is None where it is undefined, and `reason` says why."""
+
+    value: float | None
+    reason: str = ""
+
+
+class SampleMetric(Metric):
+    """A metric of single outputs."""
+
+    @abstractmethod
+    def compute(self, items: Sequence[Scored]) -> list[tuple[Value, ...]]:
+        """Values for each item, one per column. Must not depend on how items are grouped into calls."""
+
+
+@dataclass(frozen=True)
+class SetValue:
+    """A metric value of a whole set of outputs, with its interval."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    reason: str = ""
+
+
+class SetMetric(Metric):
+    """A metric of a whole set, such as FID. `compute` streams: it must not hold the images."""
+
+    @abstractmethod
+    def compute(self, items: Iterator[Scored]) -> tuple[SetValue, ...]:
+        """One value per column over all items of one (model, task)."""
