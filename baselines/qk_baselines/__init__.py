@@ -1,0 +1,1 @@
+"""Reference models: controls, images made elsewhere, baselines."""

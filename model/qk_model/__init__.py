@@ -1,0 +1,1 @@
+"""Query-Kontext: the model and its training."""

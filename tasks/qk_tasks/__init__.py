@@ -1,0 +1,1 @@
+"""Task suites whose answers can be checked."""
