@@ -28,6 +28,7 @@ COMPOSABLE = ("recolour", "insert_place", "insert_relative", "remove", "move_pla
 BACKGROUNDS = (("gradient", 0.25), ("clouds", 0.2), ("stripes", 0.15), ("checks", 0.15), ("photo", 0.25))
 OCCLUDED = 0.2  # share of scenes in which one object covers part of another
 GAP = 0.02  # least distance between the discs of two objects that do not cover each other
+HALFWAY_MARGIN = MARGIN + 0.01  # a move is drawn so that half of it misses the goal by more than this
 EDGE = 0.01  # least distance between a disc and the image's border
 
 T = TypeVar("T")
@@ -196,7 +197,7 @@ class _Drawer:
         pairs = [(a, b) for i, a in enumerate(target.objects) for b in target.objects[:i]]
         if any(a.colour == b.colour and overlap(a, b) for a, b in pairs):
             return False
-        return self.novel or not any((o.colour, o.shape) in HELD_OUT for o in target.objects)
+        return bool(target.objects) and (self.novel or not any((o.colour, o.shape) in HELD_OUT for o in target.objects))
 
     def propose(self, operation: str, source: Scene, scene: Scene, taken: tuple[int, ...]) -> Proposal | None:
         """A random edit of `scene` whose words mean the same in `source`, leaving alone the objects in `taken`."""
@@ -243,7 +244,13 @@ class _Drawer:
             cell = _pick(PLACES, rng)
             if operation == "move_place" and in_place(x.x, x.y, cell, 2 * MARGIN):
                 return None
-            placed = self._spot(scene, x, lambda _x, _y: True, cell)
+            halfway = operation == "move_place"
+            old_x, old_y = x.x, x.y
+
+            def far_enough(px: float, py: float) -> bool:  # half of a move must not pass for the whole
+                return not halfway or not in_place((px + old_x) / 2, (py + old_y) / 2, cell, HALFWAY_MARGIN)
+
+            placed = self._spot(scene, x, far_enough, cell)
             edit, slots["place"] = edit._replace(place=cell), cell
         elif operation.endswith("_relative"):
             if not others:
@@ -252,7 +259,14 @@ class _Drawer:
             anchor = y
             if operation == "move_relative" and in_relation(x.x, x.y, relation, anchor, 2 * MARGIN):
                 return None
-            placed = self._spot(scene, x, lambda px, py: in_relation(px, py, relation, anchor, -MARGIN))
+            halfway, old_x, old_y = operation == "move_relative", x.x, x.y
+
+            def related(px: float, py: float) -> bool:
+                return in_relation(px, py, relation, anchor, -MARGIN) and not (
+                    halfway and in_relation((px + old_x) / 2, (py + old_y) / 2, relation, anchor, HALFWAY_MARGIN)
+                )
+
+            placed = self._spot(scene, x, related)
             edit, slots["rel"] = edit._replace(y=y.id, relation=relation), relation
         if operation.startswith(("insert", "move")) and not placed:
             return None
