@@ -30,7 +30,6 @@ class Failure:
     detail: str = ""
 
 
-
 class Model(ABC):
     """An image editor or generator behind one method.
 
@@ -48,7 +47,7 @@ class Model(ABC):
         """Turn requests into images, in order.
 
         Args:
-            requests: Exactly `card.batch_size` requests; the last batch is padded by repetition.
+            requests: Exactly `card.batch_size` requests of one size and one kind; a short batch is padded by repetition.
 
         Returns:
             For each request an (H, W, 3) uint8 sRGB array, a PIL image, or a `Failure`.
