@@ -26,7 +26,7 @@ Need = Literal["source", "target", "edit_mask"]
 class Failure:
     """A model's own word that it has no image for a request."""
 
-    status: Literal["model_error", "refused", "missing", "timeout"]
+    status: Literal["model_error", "invalid_output", "refused", "missing", "timeout"]
     detail: str = ""
 
 

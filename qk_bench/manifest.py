@@ -69,7 +69,8 @@ class MetricSpec(Record):
     """A metric of a run and the columns of values it produces."""
 
     ref: str
-    set_metric: bool = Field(default=False, description="true if it judges a whole set: its values are aggregates")
+    whole_set: bool = Field(default=False, description="true if it judges a whole set: its values are aggregates")
+    kinds: tuple[Kind, ...] = Field(description="kinds of task it applies to")
     columns: tuple[MetricColumn, ...]
 
 

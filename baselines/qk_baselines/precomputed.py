@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qk_bench.errors import UsageError
-from qk_bench.images import read_pixels
+from qk_bench.images import ImageProblemError, read_pixels
 from qk_bench.interfaces import Failure, Model
 from qk_bench.records import ModelCard, Request
 
@@ -71,11 +71,7 @@ class Precomputed(Model):
         )
 
     def generate(self, requests: Sequence[Request]) -> list[NDArray[np.uint8] | Failure]:
-        """The image of each request, or `missing`.
-
-        Raises:
-            ImageProblemError: The file is not an image we accept.
-        """
+        """The image of each request; a named failure where there is none, or none that can be accepted."""
         return [self._read(request) for request in requests]
 
     def _read(self, request: Request) -> NDArray[np.uint8] | Failure:
@@ -85,7 +81,10 @@ class Precomputed(Model):
         found = [self.files[stem] for stem in stems if stem in self.files]
         if not found:
             return Failure("missing", f"no file {stems[0]}.png")
-        return read_pixels(found[0])
+        try:
+            return read_pixels(found[0])
+        except ImageProblemError as problem:
+            return Failure("invalid_output", f"{found[0].name}: {problem}")
 
     def _digest(self) -> str:
         """The sha256 over names and contents, so that a changed image is a changed model."""
