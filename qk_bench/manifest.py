@@ -114,7 +114,6 @@ class Manifest(Record):
     requests: int = Field(description="planned")
     counts: dict[str, dict[str, int]] = Field(default_factory=dict, description="outcomes per model and status")
     unavailable_metrics: dict[str, str] = Field(default_factory=dict, description="metric: why it cannot run here")
-    unexpected_files: tuple[str, ...] = Field(default=(), description="of a scored folder: files of no request")
     sessions: tuple[Session, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     git: dict[str, JsonValue] = Field(default_factory=dict)

@@ -8,7 +8,9 @@
     aggregates.parquet   metrics of whole sets
     scores.jsonl         journal of scored blocks; removed once scores.parquet holds every score
     logs/                what the worker processes printed
+    page/                the page of the run, if it was built
     dropped.jsonl        outcome lines that were taken out as damaged, if any
+    unexpected.txt       of a scored folder: files that belong to no request, if any
 
 An image is renamed into place before the line that names it is appended, and a line is one `write` to a file opened
 with O_APPEND: a killed process loses at most the request in flight. Nothing is synced per line. A kill or a full disk
@@ -49,8 +51,9 @@ IMAGES: Final = "images"
 LOGS: Final = "logs"
 DROPPED: Final = "dropped.jsonl"
 PAGE: Final = "page"
+UNEXPECTED: Final = "unexpected.txt"
 LOCK: Final = "lock"
-OURS: Final = (MANIFEST, OUTCOMES, TIMINGS, SCORES, AGGREGATES, JOURNAL, IMAGES, LOGS, DROPPED, PAGE, LOCK)
+OURS: Final = (MANIFEST, OUTCOMES, TIMINGS, SCORES, AGGREGATES, JOURNAL, IMAGES, LOGS, DROPPED, PAGE, UNEXPECTED, LOCK)
 _MARK: Final = "qk-bench run:"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -11,7 +11,9 @@ import sys
 import typer
 
 from qk_bench import __version__
+from qk_bench.cli import data
 from qk_bench.cli.run import run
+from qk_bench.cli.score import score
 from qk_bench.cli.show import show
 from qk_bench.errors import QKBenchError
 
@@ -32,8 +34,9 @@ app = typer.Typer(
         "4 inconclusive, 5 done with failed outcomes."
     ),
 )
-for verb in (run, show):
+for verb in (run, score, show):
     app.command()(verb)
+app.add_typer(data.app, name="data")
 
 
 def _version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
@@ -29,9 +30,20 @@ def perform(
     max_failures: int | None,
     score_workers: int | None,
     unavailable_metrics: dict[str, str],
-    unexpected_files: tuple[str, ...] = (),
+    after: Callable[[Path], None] = lambda folder: None,
 ) -> None:
-    """Run a spec, print its summary and where its page is, and leave with the exit code that fits."""
+    """Run a spec, print its summary and where its page is, and leave with the exit code that fits.
+
+    Args:
+        spec: What to run.
+        out: Folder of the run; None for `runs/<name>-<hash of the spec>`.
+        name: What the default folder is called.
+        fresh: Whether to delete the run that is there.
+        max_failures: How many failed outcomes end the run.
+        score_workers: Number of scoring processes.
+        unavailable_metrics: Metrics that cannot run here, and why.
+        after: Called with the folder once the run is done.
+    """
     folder = out or Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')}-{spec.digest()[:8]}"
     options = Options(
         fresh=fresh,
@@ -39,7 +51,6 @@ def perform(
         score_workers=score_workers or max(1, cores() - 1),
         command=shlex.join(["qkbench", *sys.argv[1:]]),
         unavailable_metrics=unavailable_metrics,
-        unexpected_files=unexpected_files,
     )
     for metric, mend in unavailable_metrics.items():
         print(f"metric {metric} is not computed: {mend}", file=sys.stderr)
@@ -49,6 +60,7 @@ def perform(
     except KeyboardInterrupt:
         print(f"stopped; what is done is in {folder}: run the same command again to continue", file=sys.stderr)
         raise typer.Exit(130) from None
+    after(folder)
     print_summary(summarise(RunDirectory(folder)), "table")
     print(f"run: {folder}")
     page = build_page(folder)

@@ -72,16 +72,16 @@ def _number(value: Any) -> Any:
 
 
 def _rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """Success per model and task, with N and failures."""
+    """Success per model and task, with N and failures by status."""
     tasks = [f"{task.suite}/{task.task}" for task in summary.manifest.spec.tasks]
-    columns = tasks + ([ALL_TASKS] if len(tasks) > 1 else [])
     rows = []
     for model in summary.manifest.spec.models:
-        cells = [_success(summary.line(model.card.name, task, SUCCESS)) for task in columns]
-        failed = {s: n for s, n in summary.counts.get(model.card.name, {}).items() if s != "ok"}
-        failures = ", ".join(f"{n} {status}" for status, n in failed.items()) or "0"
-        rows.append([_name(model.card.name, model.card.privileged), *cells, failures])
-    return ["model", *columns, "failures"], rows
+        for task in [*tasks, *([ALL_TASKS] if len(tasks) > 1 else [])]:
+            line = summary.line(model.card.name, task, SUCCESS)
+            if line is not None:
+                failed = ", ".join(f"{n} {status}" for status, n in line.without_value.items())
+                rows.append([_name(model.card.name, model.card.privileged), task, *_rate(line), failed or "0"])
+    return ["model", "task", "success", "95 % interval", "n", "failures"], rows
 
 
 def _other_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
@@ -107,11 +107,11 @@ def _name(model: str, privileged: bool) -> str:
     return f"{model} (privileged)" if privileged else model
 
 
-def _success(line: Line | None) -> str:
-    if line is None or line.estimate is None:
-        return "-"
+def _rate(line: Line) -> tuple[str, str, str]:
+    if line.estimate is None:
+        return "-", "-", "0"
     e = line.estimate
-    return f"{e.value:.1%} [{e.low:.1%}, {e.high:.1%}] n={e.n}"
+    return f"{e.value:.1%}", f"[{e.low:.1%}, {e.high:.1%}]", str(e.n)
 
 
 def _mean(line: Line | None) -> str:
@@ -132,7 +132,7 @@ def _set_value(row: dict[str, Any]) -> str:
 def _heading(summary: Summary) -> str:
     spec = summary.manifest.spec
     seeds = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''}"
-    text = f"success, 95 % intervals; split {spec.split}, {spec.resolution} px, {seeds}"
+    text = f"split {spec.split}, {spec.resolution} px, {seeds}"
     if summary.partial:
         text += f"; PARTIAL: {summary.done} of {summary.manifest.requests} requests done, {summary.scored} scored"
     return text

@@ -86,7 +86,6 @@ class Options:
     score_workers: int = 1
     command: str = ""
     unavailable_metrics: dict[str, str] = field(default_factory=dict)
-    unexpected_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -386,7 +385,6 @@ class _Execution:
                 requests=self.total,
                 counts={model: dict(sorted(count.items())) for model, count in self.found.counts.items()},
                 unavailable_metrics=self.options.unavailable_metrics,
-                unexpected_files=self.options.unexpected_files,
                 sessions=(*earlier, session),
                 versions=self.versions,
                 git=self.git,
