@@ -43,16 +43,6 @@ class FoundTask:
     task: Task
 
 
-@dataclass(frozen=True)
-class Listed:
-    """One line of `qkbench list`: a plug-in, or the reason why it cannot be used."""
-
-    name: str
-    source: str
-    description: str = ""
-    problem: str = ""
-
-
 def names(kind: Kind) -> list[str]:
     """The registered names of a kind, sorted."""
     return sorted(_entries(kind))
@@ -64,21 +54,20 @@ def load_model(ref: str, arguments: Mapping[str, Any] | None = None) -> Model:
     Raises:
         UsageError: There is no such model, or it cannot be loaded or made with these arguments.
     """
-    found = _FILE.match(ref)
-    if found:
-        make, argument = _from_file(found["path"], found["attribute"]), (found["rest"] or "")
-        given = argument.startswith(":")
-        argument = argument[1:]
-    else:
-        name, separator, argument = ref.partition(":")
-        make, given = _from_entry("model", name), bool(separator)
-    if not (isinstance(make, type) and issubclass(make, Model)):
-        raise UsageError(f"model {ref}: {make!r} is not a subclass of qk_bench.interfaces.Model")
-    positional = [argument] if given else []
+    make, positional = _model_class(ref)
     model = _guard(f"model {ref}", lambda: make(*positional, **dict(arguments or {})))
     if not isinstance(getattr(model, "card", None), ModelCard):
         raise UsageError(f"model {ref}: its constructor does not set `card` to a ModelCard")
     return model
+
+
+def model_class(ref: str) -> type[Model]:
+    """The class of a model, without making one.
+
+    Raises:
+        UsageError: There is no such model, or it cannot be loaded.
+    """
+    return _model_class(ref)[0]
 
 
 def load_suite(ref: str) -> Suite:
@@ -130,16 +119,20 @@ def find_tasks(refs: Iterable[str]) -> list[FoundTask]:
     return list(tasks.values())
 
 
-def listed(kind: Kind, describe: Callable[[str], str]) -> list[Listed]:
-    """Every registered plug-in of a kind; a broken one is listed with its problem."""
-    lines = []
-    for name, entries in sorted(_entries(kind).items()):
-        source = entries[0].value
-        try:
-            lines.append(Listed(name, source, description=describe(name)))
-        except QKBenchError as error:
-            lines.append(Listed(name, source, problem=str(error)))
-    return lines
+def _model_class(ref: str) -> tuple[type[Model], list[str]]:
+    """The class a model is named by, and what follows it after a colon."""
+    found = _FILE.match(ref)
+    if found:
+        make, rest = _from_file(found["path"], found["attribute"]), found["rest"] or ""
+        if rest and not rest.startswith(":"):
+            raise UsageError(f"model {ref}: unexpected {rest!r}")
+        separator, argument = rest[:1], rest[1:]
+    else:
+        name, separator, argument = ref.partition(":")
+        make = _from_entry("model", name)
+    if not (isinstance(make, type) and issubclass(make, Model)):
+        raise UsageError(f"model {ref}: {make!r} is not a subclass of qk_bench.interfaces.Model")
+    return make, [argument] if separator else []
 
 
 def _find(ref: str) -> list[FoundTask]:
@@ -154,7 +147,7 @@ def _find(ref: str) -> list[FoundTask]:
     if head in registered:
         return _select(head, load_suite(head), tail)
     if separator:
-        raise UsageError(f"there is no suite {head!r}{_near(head, registered)}")
+        raise UsageError(f"there is no suite {head!r}{near(head, registered)}")
     return _find_in_any_suite(ref, registered)
 
 
@@ -176,7 +169,7 @@ def _find_in_any_suite(name: str, registered: Sequence[str]) -> list[FoundTask]:
         raise UsageError(f"task {name!r} is in several suites", f"name one: {choices}")
     if not hits:
         also = f"; not searched, because broken: {'; '.join(broken)}" if broken else ""
-        raise UsageError(f"there is no task, suite or group {name!r}{_near(name, known)}{also}")
+        raise UsageError(f"there is no task, suite or group {name!r}{near(name, known)}{also}")
     return next(iter(hits.values()))
 
 
@@ -190,7 +183,7 @@ def _select(suite_ref: str, suite: Suite, name: str) -> list[FoundTask]:
         chosen = suite.groups[name]
     else:
         known = [*suite.tasks, *suite.groups]
-        raise UsageError(f"suite {suite.name} has no task or group {name!r}{_near(name, known)}")
+        raise UsageError(f"suite {suite.name} has no task or group {name!r}{near(name, known)}")
     return [FoundTask(suite_ref, suite, suite.tasks[task]) for task in chosen]
 
 
@@ -213,7 +206,7 @@ def _from_entry(kind: Kind, name: str) -> Any:
             hint = f"; name what to take from the file: {name}:NAME"
         elif name.split(":", 1)[0].endswith(".py"):
             hint = "; what follows the colon must be a Python name"
-        raise UsageError(f"there is no {what} {name!r}{hint or _near(name, names(kind))}")
+        raise UsageError(f"there is no {what} {name!r}{hint or near(name, names(kind))}")
     if len(entries) > 1:
         where = " and ".join(entry.value for entry in entries)
         raise UsageError(f"{what} {name!r} is registered twice, as {where}", "uninstall one of the packages")
@@ -226,7 +219,7 @@ def _from_file(path: str, attribute: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         public = [name for name in vars(module) if not name.startswith("_")]
-        raise UsageError(f"{path} has no {attribute!r}{_near(attribute, public, listing=False)}") from None
+        raise UsageError(f"{path} has no {attribute!r}{near(attribute, public, listing=False)}") from None
 
 
 _loaded: dict[Path, ModuleType] = {}
@@ -279,8 +272,8 @@ def _guard(what: str, load: Callable[[], _T], file: Path | None = None) -> _T:
         raise UsageError(f"{what} cannot be loaded: {one_line(error)}{where}") from error
 
 
-def _near(name: str, known: Iterable[str], *, listing: bool = True) -> str:
-    """`; did you mean …?`, or what there is."""
+def near(name: str, known: Iterable[str], *, listing: bool = True) -> str:
+    """What to add to `there is no NAME`: `; did you mean …?`, or else a list of what there is."""
     choices = sorted(set(known))
     near = difflib.get_close_matches(name, choices, n=3, cutoff=0.55)
     if near:

@@ -11,8 +11,11 @@ import sys
 import typer
 
 from qk_bench import __version__
-from qk_bench.cli import data
+from qk_bench.cli import check, data
+from qk_bench.cli.doctor import doctor
+from qk_bench.cli.list import list_
 from qk_bench.cli.run import run
+from qk_bench.cli.schema import schema
 from qk_bench.cli.score import score
 from qk_bench.cli.show import show
 from qk_bench.errors import QKBenchError
@@ -34,8 +37,13 @@ app = typer.Typer(
         "4 inconclusive, 5 done with failed outcomes."
     ),
 )
-for verb in (run, score, show):
-    app.command()(verb)
+app.command()(run)
+app.command()(score)
+app.command()(show)
+app.command("list")(list_)
+app.add_typer(check.app, name="check")
+app.command()(doctor)
+app.command()(schema)
 app.add_typer(data.app, name="data")
 
 
