@@ -26,9 +26,8 @@ Need = Literal["source", "target", "edit_mask"]
 class Failure:
     """A model's own word that it has no image for a request."""
 
-    status: Literal["model_error", "refused", "missing", "timeout"]
+    status: Literal["model_error", "invalid_output", "refused", "missing", "timeout"]
     detail: str = ""
-
 
 
 class Model(ABC):
@@ -48,7 +47,7 @@ class Model(ABC):
         """Turn requests into images, in order.
 
         Args:
-            requests: Exactly `card.batch_size` requests; the last batch is padded by repetition.
+            requests: Exactly `card.batch_size` requests of one size and one kind; a short batch is padded by repetition.
 
         Returns:
             For each request an (H, W, 3) uint8 sRGB array, a PIL image, or a `Failure`.

@@ -1,7 +1,7 @@
-"""What flows through a run: Sample → Request → Outcome → Score, and the Manifest that describes the whole.
+"""What flows through a run: Sample → Request → Outcome → Score. The manifest of the whole is in `manifest.py`.
 
 Records are frozen pydantic models. In memory their images are numpy arrays; in JSON an image is the sha256 of its pixels.
-`qkbench schema` prints the JSON Schema of every record in `RECORDS`.
+`qkbench schema` prints their JSON Schema.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ class Outcome(Record):
     suite: str
     task: str
     sample_id: str
+    index: int = Field(ge=0, description="index of the sample in its split: with the spec, it gives the sample back")
     seed: int = Field(ge=0, description="seed index")
     key: str = Field(description="cache key: model card, sample content and noise seed")
     status: Status
