@@ -204,10 +204,10 @@ class _Judge:
         change = self.source - self.canvas
         energy = (change**2).sum(axis=0)
         # Looks more like before than like after, and would not in any honest output.
-        nearer, *honest = ((i - self.canvas) for i in (self.output, *self.alike[1:]))
-        nearer = (nearer * change).sum(axis=0) > 0.5 * energy
-        for deviation in honest:
-            nearer &= (deviation * change).sum(axis=0) < 0.42 * energy
+        shifted = [np.roll(self.canvas, by, axis) for axis in (1, 2) for by in (1, -1)] if self.side >= 128 else []
+        nearer = (self.residual * change).sum(axis=0) > 0.5 * energy
+        for honest in (*self.alike[1:], *shifted):
+            nearer &= ((honest - self.canvas) * change).sum(axis=0) < 0.42 * energy
         before = visible(self.before, self.side)
         for edit in self.edits:
             for id in edit.edited:
