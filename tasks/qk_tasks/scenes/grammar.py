@@ -78,7 +78,8 @@ HELD_OUT_PHRASINGS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 _RELATION_WORDS = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
-_EXTREMES = {"leftmost": (0, 1), "rightmost": (0, -1), "topmost": (1, 1), "lowest": (1, -1)}  # axis, sign: smallest wins
+# Axis and sign: the object with the smallest signed coordinate is meant.
+_EXTREMES = {"leftmost": (0, 1), "rightmost": (0, -1), "topmost": (1, 1), "lowest": (1, -1)}
 _GENERIC = ("object", "shape")
 
 
@@ -219,7 +220,7 @@ def _denotes(scene: Scene, text: str, *, strict: bool) -> list[int]:
 def read(scene: Scene, instruction: str) -> list[Reading]:
     """Every reading of an instruction that fits a scene, over all operations and phrasings.
 
-    A composition of two (`A, and B`) gives readings of operation `first+second`, with slots named `first.x`, `second.x` ….
+    A composition of two (`A, and B`) gives readings of operation `A+B`, with slots named `first.x`, `second.x` ….
     Borderline references count as possible, so more than one reading means that the instruction could be misunderstood.
     """
     readings = list(dict.fromkeys(_read_one(scene, instruction)))
@@ -263,7 +264,7 @@ def _read_one(scene: Scene, instruction: str) -> Iterator[Reading]:
             ids = [v for _, v in combination]
             if len(set(ids)) == len(ids):
                 if operation.startswith("exchange"):  # X and Y, Y and X: the same edit
-                    combination = [(s, i) for s, i in zip(("x", "y"), sorted(ids), strict=True)]  # type: ignore[type-var]
+                    combination = list(zip(("x", "y"), sorted(ids, key=int), strict=True))
                 yield Reading(operation, (*combination, *sorted(fixed)))
 
 

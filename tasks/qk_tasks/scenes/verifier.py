@@ -24,13 +24,14 @@ from qk_tasks.scenes.render import Box, Float, coverage, paint, quantise, visibl
 from qk_tasks.scenes.world import COLOURS, SHAPES, Obj, Scene
 
 Bool = NDArray[np.bool_]
-T = TypeVar("T", Float, Bool)
+T = TypeVar("T", NDArray[np.float32], NDArray[np.bool_])
 
 MAX_SIDE = 256  # larger outputs are judged at this side, in pixels
 FOUND_SHARE = 0.4  # an object counts as found from this share of its area
 UNFINISHED = 0.10  # share of the old contrast that may be left where the edit was
 PART_OLD = 0.12  # share of the old place's pixels that may look more like before than like after
 PART_NEW = 0.30  # the same for the new place, whose edges blur
+ASIDE = 60.0  # distance in sRGB from the line between background and object, from which a pixel is something else
 SIZE_NOISE = 0.10  # relative error of a fitted radius within which an object has the size it should have
 SHAPE_ERROR = 0.20  # squared error of a shape's fit from which it is not that shape
 SHAPE_SUSPECT = 0.02  # squared error of an object, over its squared contrast, from which other shapes are tried …
@@ -38,7 +39,8 @@ SHAPE_RIVAL = 0.65  # … and win if theirs is this much smaller
 JPEG_MARGIN = 1.5  # deviations up to this many times those of JPEG at quality 90 are compression
 COLOUR_EDITED = 14.0  # CIE76 ΔE that an edited object's colour may be off
 COLOUR_OTHER = 12.0  # the same for objects that the edit leaves alone
-SPOT = 10.0  # CIE76 ΔE from which a local deviation is a change of content …
+SPOT = 10.0  # CIE76 ΔE from which a smoothed deviation is a change of content, …
+SPOT_SINGLE = 25.0  # and a single pixel's is, …
 SPOT_SHARE = 0.0012  # … if it covers more than this share of the image
 STAIN = 4.0  # CIE76 ΔE of a smoothed deviation of the background …
 STAIN_SHARE = 0.012  # … that may cover this share of it
@@ -117,7 +119,8 @@ class _Judge:
         # What an honest output may look like: as drawn, compressed, or brought back from half the resolution.
         halved = Image.fromarray(drawn).resize((self.side // 2, self.side // 2), Image.Resampling.BICUBIC)
         halved = halved.resize((self.side, self.side), Image.Resampling.BICUBIC)
-        self.alike = [self.canvas, *(np.asarray(i, dtype=np.float32).transpose(2, 0, 1) for i in (self.compressed, halved))]
+        others = (np.asarray(image, dtype=np.float32).transpose(2, 0, 1) for image in (self.compressed, halved))
+        self.alike = [self.canvas, *others]
         self.residual = self.output - self.canvas
         self.surplus = min((self.output - image for image in self.alike), key=lambda r: float((r**2).sum()))
         checks = (self._finished, self._shapes, self._colours, self._deviation, self._sharpness)
@@ -135,10 +138,10 @@ class _Judge:
         like = (to_colour < to_empty) & (to_colour < 75.0**2)
         share = opacity_of(off_empty, colour - empty)
         area = shape_moments(goal.shape).area * (goal.r * self.side) ** 2
-        labels, count = ndimage.label(like, structure=np.ones((3, 3)))
+        labels, _ = ndimage.label(like, structure=np.ones((3, 3)))
         best: tuple[tuple[bool, bool, float], Obj, Fit] | None = None
-        for number, box in enumerate(ndimage.find_objects(labels), start=1):
-            near = _grown(box, self.side, 2)
+        for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+            near = _grown((rows, columns), self.side, 2)
             mine = labels[near] == number
             if mine.sum() < FOUND_SHARE * 0.5 * area:
                 continue
@@ -160,7 +163,8 @@ class _Judge:
         sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         if count and sizes.max() >= 0.5 * area:
             blob = ndimage.binary_erosion(labels == 1 + int(sizes.argmax()), border_value=1)
-            off = colour_distance(self.output[:, blob].mean(axis=1).tolist(), COLOURS[goal.colour]) if blob.any() else 0.0
+            there = self.output[:, blob].mean(axis=1).tolist() if blob.any() else COLOURS[goal.colour]
+            off = colour_distance(there, COLOURS[goal.colour])
             if off > COLOUR_EDITED:
                 return f"wrong colour: no {goal.name} found, something there is ΔE {off:.0f} from {goal.colour}"
         return f"missing: no {goal.name} found"
@@ -224,7 +228,8 @@ class _Judge:
                     compression = self.alike[1][:, rows, columns] - here
                     a = np.stack([change[:, rows, columns], blur, slope_x, slope_y, compression]).reshape(5, -1)
                     normal = a @ a.T
-                    normal += 1e-4 * normal.trace() / len(a) * np.eye(len(a), dtype=a.dtype)  # templates may be nearly equal
+                    ridge = 1e-4 * normal.trace() / len(a)  # templates may be nearly equal
+                    normal += ridge * np.eye(len(a), dtype=a.dtype)
                     left = float(np.linalg.solve(normal, a @ self.residual[:, rows, columns].ravel())[0])
                     part = float(nearer[scene[id][0]][region].mean())
                     self.details |= {f"left_{when}_{id}": round(left, 3), f"part_{when}_{id}": round(part, 3)}
@@ -268,22 +273,25 @@ class _Judge:
         spread = JPEG_MARGIN * (to_lab(self.compressed) - expected)
         low, high = np.minimum(low, expected + spread), np.maximum(high, expected + spread)
         beyond = np.maximum(lab - high, 0) + np.minimum(lab - low, 0)  # signed, 0 within the reach of an edge
-        window = 2 * round(self.side / 64) + 1
+        window = max(3, 2 * round(self.side / 64) + 1)
         smooth = np.sqrt((ndimage.uniform_filter(beyond, (1, window, window)) ** 2).sum(axis=0))
+        single = np.sqrt((beyond**2).sum(axis=0))
+        spots = (smooth > SPOT) | (single > SPOT_SINGLE)
         objects = np.zeros((self.side, self.side), dtype=bool)
         for box, cover in self.seen.values():
             objects[box] |= cover > 0.01
         edges = _around(objects, np.logical_or, 2)
-        ground = ~edges if (~edges).any() else ~objects
+        ground = np.logical_not(objects if edges.all() else edges)
         tint = float(np.linalg.norm((lab - expected)[:, ground].mean(axis=1)))
-        spot = float((smooth > SPOT).mean())
+        spot = float(spots.mean())
         stain = float((smooth[ground] > STAIN).mean())
-        speckle = float((np.sqrt((beyond[:, ground] ** 2).sum(axis=0)) > SPECKLE).mean())
-        self.details |= {"tint": round(tint, 2), "spot": round(spot, 4), "stain": round(stain, 4), "speckle": round(speckle, 4)}
+        speckle = float((single[ground] > SPECKLE).mean())
+        self.details |= {"tint": round(tint, 2)}
+        self.details |= {"spot": round(spot, 4), "stain": round(stain, 4), "speckle": round(speckle, 4)}
         if tint > TINT:
             return f"whole image tinted: ΔE {tint:.1f}"
-        if spot > SPOT_SHARE:
-            return self._blame(smooth > SPOT)
+        if spot > max(SPOT_SHARE, 4 / self.side**2):
+            return self._blame(spots)
         if stain > STAIN_SHARE:
             return f"background changed: {stain:.0%} of it"
         if speckle > SPECKLE_SHARE:
@@ -293,7 +301,7 @@ class _Judge:
     def _blame(self, changed: Bool) -> str:
         """Name what a local deviation has hit most."""
         edited = {id for edit in self.edits for id in edit.edited}
-        hits = {obj.id: float((changed[self.seen[obj.id][0]] & (self.seen[obj.id][1] > 0.3)).sum()) for obj in self.expected.objects}
+        hits = {id: float((changed[box] & (cover > 0.3)).sum()) for id, (box, cover) in self.seen.items()}
         worst = max(hits, key=hits.__getitem__, default=None)
         if worst is None or hits[worst] < 0.3 * changed.sum():
             return f"background changed: {changed.mean():.1%} of the image"
@@ -308,12 +316,17 @@ class _Judge:
         want = float(_energy(expected)[steep].sum())
         if not want:
             return ""
-        got, least = (float(_energy(image)[steep].sum()) / want for image in (np.tensordot(_LUMA, self.output, 1), blurred))
+        output = np.tensordot(_LUMA, self.output, 1)
+        got, least = (float(_energy(image)[steep].sum()) / want for image in (output, blurred))
         self.details |= {"sharpness": round(got, 3), "sharpness_least": round(least, 3)}
         return f"blurred: {got:.0%} of the edges' energy" if got < max(BLUR_MARGIN * least, SHARPNESS) else ""
 
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+# Y and a third of Cb and Cr of ITU-R BT.601, the colour space of JPEG.
+_OPPONENT = np.array(
+    [[0.299, 0.587, 0.114], [-0.0562, -0.1104, 0.1667], [0.1667, -0.1396, -0.0271]], dtype=np.float32
+)
 
 
 def _around(image: T, extreme: np.ufunc, reach: int) -> T:
@@ -330,7 +343,7 @@ def _around(image: T, extreme: np.ufunc, reach: int) -> T:
 
 def _energy(image: Float) -> Float:
     """Squared gradient of an (h, w) image, (h - 1, w - 1)."""
-    return np.diff(image, axis=0)[:, :-1] ** 2 + np.diff(image, axis=1)[:-1] ** 2
+    return np.asarray(np.diff(image, axis=0)[:, :-1] ** 2 + np.diff(image, axis=1)[:-1] ** 2, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -340,6 +353,7 @@ class Moments:
     area: float
     x: float
     y: float
+
 
 @cache
 def shape_moments(shape: str) -> Moments:
@@ -392,18 +406,18 @@ def fit_shape(weight: Float, box: Box, shape: str, side: int) -> Fit:
 
 def firm(opacity: Float) -> Float:
     """Opacities stretched about one half, so that neither a ghost nor a slight see-through changes an area."""
-    return np.clip(2 * opacity - np.float32(0.5), 0, 1)
+    return np.asarray(np.clip(2 * opacity - np.float32(0.5), 0, 1), dtype=np.float32)
 
 
 def opacity_of(difference: Float, contrast: Float) -> Float:
     """How far each pixel has gone from the empty scene to the object's colour, made firm; arrays are (3, h, w).
 
-    0 where the pixel has gone elsewhere, to a third colour.
+    Lightness counts more than hue, since compression blurs hue. 0 where the pixel has gone to a third colour.
     """
-    energy = np.maximum((contrast**2).sum(axis=0), 1.0)
-    share = np.clip((difference * contrast).sum(axis=0) / energy, 0, 1)
+    a, b = (np.tensordot(_OPPONENT, image, 1) for image in (difference, contrast))
+    share = np.clip((a * b).sum(axis=0) / np.maximum((b**2).sum(axis=0), 1.0), 0, 1)
     aside = ((difference - share * contrast) ** 2).sum(axis=0)
-    return firm(np.asarray(np.where(aside < 45.0**2, share, 0), dtype=np.float32))
+    return firm(np.asarray(np.where(aside < ASIDE**2, share, 0), dtype=np.float32))
 
 
 def _settled(goal: Obj, found: Obj, pixel: float) -> Obj:
