@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import threading
 import time
 from array import array
 from collections import deque
@@ -220,6 +221,8 @@ class _Execution:
 
     def _emit(self, item: Item, answer: Answer, cost: Cost) -> None:
         """Store an answer: the image first, then the line that names it."""
+        if not self.shown:  # the first answer: the worker has started, a core may be free
+            threading.Thread(target=tables.warm_up, daemon=True).start()
         request, model, detail = item.request, item.segment.model.card.name, answer.detail
         image, width, height = None, None, None
         if answer.pixels is not None:

@@ -193,5 +193,6 @@ def _aggregates(run: RunDirectory) -> Iterable[dict[str, Any]]:
         return []
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, Any]] = pq.read_table(run.path / AGGREGATES).to_pylist()
+    with pq.ParquetFile(run.path / AGGREGATES) as file:
+        rows: list[dict[str, Any]] = file.read().to_pylist()
     return rows
