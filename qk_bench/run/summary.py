@@ -113,12 +113,14 @@ def summarise(run: RunDirectory) -> Summary:
         scored=scored,
         problems=tuple(problems),
         lines=tuple(_lines(manifest, values)),
-        aggregates=tuple(_aggregates(run)),
+        aggregates=() if AGGREGATES in found.changed_files else tuple(_aggregates(run)),
     )
 
 
 def _tables(run: RunDirectory, manifest: Manifest, found: Inspection) -> Iterator[pa.Table]:
     """The rows of `scores.parquet`; those of the journal while a run is not finished."""
+    if SCORES in found.changed_files:
+        return
     if (run.path / SCORES).exists():
         import pyarrow as pa
         import pyarrow.parquet as pq
