@@ -177,7 +177,7 @@ class _Execution:
             tasks=len(self.spec.tasks),
             samples=sum(segment.samples for segment in self.segments) // len(self.spec.models),
             seeds=len(self.spec.seeds),
-            image_bytes=left * self.spec.resolution**2 * 2,
+            image_bytes=left * self.spec.resolution**2 * 3,
             free_bytes=shutil.disk_usage(self.run.path).free,
         )
 

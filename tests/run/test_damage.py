@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PAINTER, SQUARES, Cli, as_interrupted, command, make_spec, outcomes, run_spec, same_results
+from harness import PAINTER, SQUARES, Cli, as_interrupted, command, make_spec, outcomes, run_spec, same_results
 
 from qk_bench.errors import DamagedRunError, FullDiskError, UsageError
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import FAULTY, PAINTER, YARDSTICKS, Silent, make_spec, outcomes, qkbench, run_spec, scores
 from faulty import GUILTY
+from harness import FAULTY, PAINTER, YARDSTICKS, Silent, make_spec, outcomes, qkbench, run_spec, scores
 
 from qk_bench.run.summary import summarise
 from qk_bench.store import RunDirectory

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import (
+from harness import (
     PAINTER,
     SQUARES,
     YARDSTICKS,
