@@ -1,10 +1,10 @@
 """Prints a summary as a table, as Markdown or as JSON.
 
-The JSON has these keys, which stay: `status` (complete or partial), `requests`, `done`, `scored`, `spec_digest`, `split`,
-`resolution`, `seeds`, `problems`, `unavailable_metrics`, `models` and `aggregates` (rows of `aggregates.parquet`). Each
-entry of `models` has `model`, `privileged`, `outcomes` (count per status) and `results`; each of `results` has `task` (or
-`all`), `metric`, `value`, `low`, `high` (95 % interval), `n`, `clusters` and `without_value` (count per status). What has no
-value, or none that is finite, is null.
+The JSON has these keys, which stay: `status` (complete or partial), `requests`, `done`, `scored`, `spec_digest`,
+`split`, `resolution`, `seeds`, `problems`, `unavailable_metrics`, `models` and `aggregates` (the rows of
+`aggregates.parquet`). Each entry of `models` has `model`, `privileged`, `outcomes` (count per status) and `results`;
+each of `results` has `task` (or `all`), `metric`, `value`, `low`, `high` (95 % interval), `n`, `clusters` and
+`without_value` (count per status). What has no value, or none that is finite, is null.
 """
 
 from __future__ import annotations
@@ -157,6 +157,7 @@ def _markdown(summary: Summary) -> str:
 def _print_table(summary: Summary) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False)
@@ -167,9 +168,9 @@ def _print_table(summary: Summary) -> None:
         if rows:
             table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
             for name in head:
-                table.add_column(name)
+                table.add_column(escape(name))
             for row in rows:
-                table.add_row(*row)
+                table.add_row(*map(escape, row))
             console.print(table)
     for note in _notes(summary):
         console.print(note, markup=False)

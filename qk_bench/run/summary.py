@@ -80,7 +80,9 @@ def read_manifest(run: RunDirectory) -> Manifest:
     """
     manifest = run.read_manifest()
     if manifest is None:
-        raise DamagedRunError(f"{run.path} is not a run: it has no manifest.json", "name a folder that `qkbench run` wrote")
+        raise DamagedRunError(
+            f"{run.path} is not a run: it has no manifest.json", "name a folder that `qkbench run` wrote"
+        )
     return manifest
 
 
@@ -111,12 +113,14 @@ def summarise(run: RunDirectory) -> Summary:
         scored=scored,
         problems=tuple(problems),
         lines=tuple(_lines(manifest, values)),
-        aggregates=tuple(_aggregates(run)),
+        aggregates=() if AGGREGATES in found.changed_files else tuple(_aggregates(run)),
     )
 
 
 def _tables(run: RunDirectory, manifest: Manifest, found: Inspection) -> Iterator[pa.Table]:
     """The rows of `scores.parquet`; those of the journal while a run is not finished."""
+    if SCORES in found.changed_files:
+        return
     if (run.path / SCORES).exists():
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -191,5 +195,6 @@ def _aggregates(run: RunDirectory) -> Iterable[dict[str, Any]]:
         return []
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, Any]] = pq.read_table(run.path / AGGREGATES).to_pylist()
+    with pq.ParquetFile(run.path / AGGREGATES) as file:
+        rows: list[dict[str, Any]] = file.read().to_pylist()
     return rows
