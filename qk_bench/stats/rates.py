@@ -1,0 +1,86 @@
+"""Rates and paired differences of rates: score intervals with a design effect for clusters and seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from qk_bench.stats.clusters import NOTHING, Estimate, Floats, Ints, cluster_codes, critical_value
+
+
+def rate_interval(values: ArrayLike, clusters: ArrayLike, *, confidence: float = 0.95) -> Estimate:
+    """A rate with Wilson's score interval on the effective number of rows.
+
+    The effective number is n / design effect (see `design_effect`); the quantile is Student's t on clusters - 1 degrees
+    of freedom where rows share clusters. Near 0 and 1 Wilson's interval covers too rarely; there its inner end gives
+    way to a one-sided exact bound (Brown, Cai & DasGupta, Statistical Science 16, 2001, section 4.1.1, who use the
+    Poisson bound; the binomial one needs no rule for where to stop). Never of zero width.
+
+    Args:
+        values: (n,) of 0 and 1, one per (sample, seed). A failed outcome counts as 0.
+        clusters: (n,) cluster labels.
+        confidence: Coverage aimed at.
+    """
+    x = binary(values)
+    codes = cluster_codes(clusters)
+    if x.size != codes.size:
+        raise ValueError(f"{x.size} values but {codes.size} cluster labels")
+    if x.size == 0:
+        return NOTHING
+    n, n_clusters = x.size, int(codes.max()) + 1
+    clustered = n_clusters < n
+    rate = float(x.mean())
+    n_eff = n / (design_effect(x, codes, usual=round(rate)) if clustered else 1.0)
+    low, high = _wilson(rate, n_eff, critical_value(confidence, n_clusters, clustered))
+    low = min(low, _exact_lower(rate, n_eff, 1 - confidence))
+    high = max(high, 1 - _exact_lower(1 - rate, n_eff, 1 - confidence))
+    return Estimate(rate, low, high, n, n_clusters)
+
+
+def binary(values: ArrayLike) -> Floats:
+    """The values as floats, after checking that each is 0 or 1."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or not np.isin(x, (0.0, 1.0)).all():
+        raise ValueError("a rate needs a one-dimensional array of 0 and 1")
+    return x
+
+
+def design_effect(values: Floats, codes: Ints, *, usual: float) -> float:
+    """How many times the variance of the mean exceeds that of as many independent rows; at least 1.
+
+    The ratio of the cluster (linearised) variance to that of simple random sampling (Kish, Survey Sampling, 1965). It
+    is estimated only from clusters that hold an uncommon value, so with few of those it is drawn, with the weight of
+    one cluster, towards its largest possible value: that of clusters whose rows are all alike. With none, it is that
+    value.
+
+    Args:
+        values: (n,) values.
+        codes: (n,) cluster codes.
+        usual: The common value; the others are what carries information.
+    """
+    n = values.size
+    counts = np.bincount(codes).astype(np.float64)
+    n_clusters = counts.size
+    worst = float((counts**2).sum() / n)
+    centred = values - values.mean()
+    spread = float((centred**2).sum())
+    if spread == 0 or n_clusters < 2:
+        return worst
+    of_clusters = n_clusters / (n_clusters - 1) * float((np.bincount(codes, centred) ** 2).sum())
+    of_rows = n / (n - 1) * spread
+    informative = np.unique(codes[values != usual]).size
+    return max(1.0, (informative * of_clusters / of_rows + worst) / (informative + 1))
+
+
+def _wilson(rate: float, n: float, critical: float) -> tuple[float, float]:
+    """Wilson (JASA 22, 1927): the rates that a score test does not reject."""
+    c2 = critical**2
+    centre = (rate + c2 / (2 * n)) / (1 + c2 / n)
+    half = critical / (1 + c2 / n) * np.sqrt(rate * (1 - rate) / n + c2 / (4 * n * n))
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def _exact_lower(rate: float, n: float, alpha: float) -> float:
+    """One-sided exact lower bound of a binomial rate (Clopper & Pearson, Biometrika 26, 1934); n may be a fraction."""
+    return float(special.betaincinv(rate * n, n - rate * n + 1, alpha)) if rate > 0 else 0.0
