@@ -2,8 +2,8 @@
 
 A row is one (sample, seed). Rows of one cluster share a source image; the seeds of a sample share the sample. Such rows
 move together, so the cluster is the unit that is resampled, flipped and counted as evidence. A sample that shares its
-image with no other is a cluster of its own, and its seeds are the rows of that cluster: seeds are a random factor nested
-in the sample, never extra samples.
+image with no other is a cluster of its own, and its seeds are the rows of that cluster: seeds are a random factor
+nested in the sample, never extra samples.
 """
 
 from __future__ import annotations

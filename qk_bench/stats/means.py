@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -96,6 +97,26 @@ class Bootstrap:
         levels = special.ndtr(self.bias + z / (1 - self.acceleration * z))
         low, high = np.quantile(self.replicates, levels)
         return float(low), float(high)
+
+    def p_value(self, null: float, alternative: Literal["greater", "less"]) -> float:
+        """One-sided p-value that a mean of `null` is all there is, by inverting the BCa interval.
+
+        Args:
+            null: The mean under the hypothesis.
+            alternative: "greater" is small where the mean lies above `null`, "less" where it lies below.
+        """
+        if self.n_clusters < 2:
+            return 1.0
+        if self.replicates[0] == self.replicates[-1]:  # constant data
+            return float(self.value <= null) if alternative == "greater" else float(self.value >= null)
+        b = self.replicates.size
+        below = np.searchsorted(self.replicates, null) + np.searchsorted(self.replicates, null, side="right")
+        level = np.clip(below / (2 * b), 1 / (b + 1), b / (b + 1))
+        w = float(special.ndtri(level)) - self.bias
+        z = w / (1 + self.acceleration * w) - self.bias
+        df = self.n_clusters - 1
+        t = z * np.sqrt(df / self.n_clusters)
+        return float(special.stdtr(df, t if alternative == "greater" else -t))
 
 
 def bootstrap_means(
