@@ -88,13 +88,23 @@ class RateDifference:
 
     def _score(self, null: float) -> float:
         """Tango's statistic: the distance from `null` in standard errors, these under the hypothesis."""
-        n = self.n_eff
-        gains, losses = self.gains * n / self.n, self.losses * n / self.n
-        b = -gains - losses + (2 * n - gains + losses) * null
-        c = -losses * null * (1 - null)
-        only_a = (np.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)  # its rate under the hypothesis
-        variance = max(n * (2 * only_a + null * (1 - null)), 1e-300)
-        return float((gains - losses - n * null) / np.sqrt(variance))
+        return tango_score(self.gains / self.n, self.losses / self.n, self.n_eff, null)
+
+
+def tango_score(gains: float, losses: float, n: float, null: float) -> float:
+    """Tango's score statistic for paired rates: the estimate's distance from `null` in its standard errors under it.
+
+    Args:
+        gains: Share of pairs where only B succeeds.
+        losses: Share of pairs where only A succeeds.
+        n: Effective number of pairs.
+        null: The difference B - A under the hypothesis, in (-1, 1).
+    """
+    b = -gains - losses + (2 - gains + losses) * null
+    c = -losses * null * (1 - null)
+    only_a = (np.sqrt(max(b * b - 8 * c, 0.0)) - b) / 4  # its share under the hypothesis
+    variance = max((2 * only_a + null * (1 - null)) / n, 1e-300)
+    return float((gains - losses - null) / np.sqrt(variance))
 
 
 def rate_difference(a: ArrayLike, b: ArrayLike, clusters: ArrayLike) -> RateDifference:
