@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from qk_bench.stats.clusters import MIN_CLUSTERS, cluster_codes
 from qk_bench.stats.rates import design_effect, tango_score
@@ -33,7 +33,8 @@ class Pilot:
         seeds: Rows per sample.
         samples_per_cluster: Samples that share an image, on average.
         n_samples: Number of samples.
-        discordance: For a rate the share of rows in which just one of the two succeeds; None for a mean.
+        kurtosis: Excess kurtosis of the clusters' differences.
+        rates: For a rate the shares of rows where A succeeds, where B does, and where both do; None for a mean.
     """
 
     difference: float
@@ -42,7 +43,8 @@ class Pilot:
     seeds: float
     samples_per_cluster: float
     n_samples: int
-    discordance: float | None
+    kurtosis: float
+    rates: tuple[float, float, float] | None
 
     def variance_at(self, seeds: float) -> float:
         """Variance of the mean difference times the number of samples, with this many seeds a sample."""
@@ -54,11 +56,12 @@ class Pilot:
         return n_samples / self.samples_per_cluster
 
 
-def read_pilot(differences: ArrayLike, samples: ArrayLike, clusters: ArrayLike, *, rate: bool) -> Pilot:
-    """Read a pilot's paired differences.
+def read_pilot(a: ArrayLike, b: ArrayLike, samples: ArrayLike, clusters: ArrayLike, *, rate: bool) -> Pilot:
+    """Read a pilot's paired values.
 
     Args:
-        differences: (n,) B - A, one per (sample, seed); NaN rows are left out.
+        a: (n,) values of A, one per (sample, seed); rows where A or B is NaN are left out.
+        b: (n,) values of B.
         samples: (n,) sample labels.
         clusters: (n,) cluster labels.
         rate: Whether the values are successes (0 and 1).
@@ -66,17 +69,19 @@ def read_pilot(differences: ArrayLike, samples: ArrayLike, clusters: ArrayLike, 
     Raises:
         ValueError: If there are fewer than two clusters, or the models never differ.
     """
-    d = np.asarray(differences, dtype=np.float64)
-    present = ~np.isnan(d)
-    d, items, codes = d[present], np.asarray(samples)[present], cluster_codes(np.asarray(clusters)[present])
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    present = ~np.isnan(x + y)
+    x, y, items = x[present], y[present], np.asarray(samples)[present]
+    d = y - x
+    codes = cluster_codes(np.asarray(clusters)[present])
     n_clusters = int(codes.max()) + 1 if d.size else 0
     if n_clusters < 2 or np.ptp(d) == 0:
         raise ValueError("the pilot shows no spread: its two models differ alike in every sample")
     n_samples = np.unique(items).size
+    sums = np.bincount(codes, d - d.mean())
     if rate:
         of_mean = d.var(ddof=1) / d.size * (design_effect(d, codes, usual=0) if n_clusters < d.size else 1.0)
     else:
-        sums = np.bincount(codes, d - d.mean())
         of_mean = n_clusters / (n_clusters - 1) * float((sums**2).sum()) / d.size**2
     split = variance_split(d, items)
     return Pilot(
@@ -86,16 +91,18 @@ def read_pilot(differences: ArrayLike, samples: ArrayLike, clusters: ArrayLike, 
         seeds=d.size / n_samples,
         samples_per_cluster=n_samples / n_clusters,
         n_samples=n_samples,
-        discordance=float((d != 0).mean()) if rate else None,
+        kurtosis=float(stats.kurtosis(sums)),
+        rates=(float(x.mean()), float(y.mean()), float((x * y).mean())) if rate else None,
     )
 
 
 def difference_power(pilot: Pilot, difference: float, n_samples: int, *, seeds: float, alpha: float = 0.05) -> float:
     """Chance that the two-sided test of no difference rejects when the true difference is `difference`.
 
-    Means: the noncentral t distribution on clusters - 1 degrees of freedom (Cohen, 1988, chapter 2). Rates: the exact
-    power of McNemar's test on the effective number of pairs (Miettinen, Biometrics 24, 1968), the pilot's discordance
-    kept, or raised to the difference where that is larger.
+    Means: the noncentral t distribution on clusters - 1 degrees of freedom (Cohen, 1988, chapter 2), its noncentrality
+    raised for heavy tails, which more often than not make the spread look small. Rates: the exact power of McNemar's
+    test on the effective number of pairs (Miettinen, Biometrics 24, 1968), with as many gains and losses as there are
+    when B grows worse or better where it was near the edge (see `_gains_and_losses`).
 
     Args:
         pilot: The pilot.
@@ -107,13 +114,13 @@ def difference_power(pilot: Pilot, difference: float, n_samples: int, *, seeds: 
     if pilot.clusters_in(n_samples) < MIN_CLUSTERS:
         return 0.0
     variance = pilot.variance_at(seeds)
-    if pilot.discordance is None:
+    if pilot.rates is None:
         df = pilot.clusters_in(n_samples) - 1
         critical = float(special.stdtrit(df, 1 - alpha / 2))
-        shift = abs(difference) / math.sqrt(variance / n_samples)
+        shift = abs(difference) / math.sqrt(variance / n_samples) * _heavy_tails(pilot, df)
         return float(1 - special.nctdtr(df, shift, critical) + special.nctdtr(df, shift, -critical))
-    gains, losses = _discordant(pilot.discordance, difference)
-    pairs = n_samples * _pairs_per_sample(pilot, variance)
+    gains, losses = _gains_and_losses(pilot.rates, difference)
+    pairs = n_samples * _pairs_per_sample(pilot.rates, variance)
     if pairs <= _EXACT_PAIRS:
         return _mcnemar_power(round(pairs), gains, losses, alpha)
     under_null = math.sqrt((gains + losses) / pairs)
@@ -140,11 +147,11 @@ def non_inferiority_power(
     variance = pilot.variance_at(seeds)
     df = pilot.clusters_in(n_samples) - 1
     critical = float(special.stdtrit(df, 1 - alpha))
-    if pilot.discordance is None:
-        shift = (difference + margin) / math.sqrt(variance / n_samples)
+    if pilot.rates is None:
+        shift = (difference + margin) / math.sqrt(variance / n_samples) * _heavy_tails(pilot, df)
         return float(1 - special.nctdtr(df, shift, critical))
-    gains, losses = _discordant(pilot.discordance, difference)
-    pairs = n_samples * _pairs_per_sample(pilot, variance)
+    gains, losses = _gains_and_losses(pilot.rates, difference)
+    pairs = n_samples * _pairs_per_sample(pilot.rates, variance)
     under_null = (difference + margin) / tango_score(gains, losses, pairs, -margin)
     under_truth = math.sqrt(max(gains + losses - difference**2, 1e-300) / pairs)
     return float(special.ndtr((difference + margin - critical * under_null) / under_truth))
@@ -167,13 +174,16 @@ def required_samples_for_margin(
 def minimum_detectable_effect(
     pilot: Pilot, n_samples: int, *, seeds: float, alpha: float = 0.05, power: float = 0.8
 ) -> float | None:
-    """The smallest true difference that N samples show with this power; None if there is none (too few clusters)."""
+    """The smallest true difference, of either sign, that N samples show with this power; None if there is none."""
 
-    def reached(difference: float) -> bool:
-        return difference_power(pilot, difference, n_samples, seeds=seeds, alpha=alpha) >= power
+    def reached(size: float) -> bool:
+        return all(
+            difference_power(pilot, difference, n_samples, seeds=seeds, alpha=alpha) >= power
+            for difference in (size, -size)
+        )
 
     low, high = 0.0, math.sqrt(pilot.variance_at(seeds) / n_samples)
-    limit = 1e9 * high if pilot.discordance is None else 1.0
+    limit = 1e9 * high if pilot.rates is None else 1.0
     while not reached(min(high, limit)):
         if high >= limit:
             return None
@@ -198,16 +208,40 @@ def _fewest(power_of: Callable[[int], float], power: float) -> int | None:
     return high
 
 
-def _discordant(discordance: float, difference: float) -> tuple[float, float]:
-    """Shares of gains and losses with this difference."""
-    total = max(discordance, abs(difference))
-    return (total + difference) / 2, (total - difference) / 2
+def _heavy_tails(pilot: Pilot, df: float) -> float:
+    """Mean of 1 / (estimated spread), over its mean for normal data, to the first order in 1 / clusters."""
+    return 1 + 3 / 8 * pilot.kurtosis / (df + 1)
 
 
-def _pairs_per_sample(pilot: Pilot, variance: float) -> float:
+def _gains_and_losses(rates: tuple[float, float, float], difference: float) -> tuple[float, float]:
+    """Shares of rows where only B, and where only A, succeeds, once B's rate makes this difference.
+
+    Success is taken as a normal latent quality above a threshold, correlated between A and B as in the pilot (a
+    tetrachoric correlation: Pearson, Phil. Trans. A 195, 1900), and B's threshold is moved.
+    """
+    edge = 1e-6
+    rate_a, rate_b = (min(max(r, edge), 1 - edge) for r in rates[:2])
+    moved = min(max(rates[0] + difference, edge), 1 - edge)
+
+    def both(correlation: float, rate: float) -> float:
+        normal = stats.multivariate_normal(cov=[[1.0, correlation], [correlation, 1.0]], allow_singular=True)
+        return float(normal.cdf(special.ndtri([rate_a, rate])))
+
+    lowest, highest = -0.999, 0.999
+    if rates[2] <= both(lowest, rate_b):
+        correlation = lowest
+    elif rates[2] >= both(highest, rate_b):
+        correlation = highest
+    else:
+        correlation = optimize.brentq(lambda c: both(c, rate_b) - rates[2], lowest, highest, xtol=1e-6)
+    together = both(correlation, moved)
+    return max(moved - together, 0.0), max(rate_a - together, 0.0)
+
+
+def _pairs_per_sample(rates: tuple[float, float, float], variance: float) -> float:
     """Effective number of independent pairs that one sample with its seeds is worth."""
-    assert pilot.discordance is not None
-    return max(pilot.discordance - pilot.difference**2, 1e-12) / variance
+    rate_a, rate_b, both = rates
+    return max(rate_a + rate_b - 2 * both - (rate_b - rate_a) ** 2, 1e-12) / variance
 
 
 def _mcnemar_power(pairs: int, gains: float, losses: float, alpha: float) -> float:
