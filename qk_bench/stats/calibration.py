@@ -87,7 +87,9 @@ class Measurement:
 
     def kept(self, repetitions: int, reduced: bool = False) -> bool:
         """Whether the promise is kept; a nominal limit or a reduced measurement is allowed three standard errors."""
-        slack = 3 * np.sqrt(max(self.value * (1 - self.value), 0.01) / repetitions) if self.nominal or reduced else 0.0
+        of_power = self.at_least is not None and self.at_least < 0  # a difference of two chances near one half
+        variance = 0.25 if of_power else max(self.value * (1 - self.value), 0.01)
+        slack = 3 * np.sqrt(variance / repetitions) if self.nominal or reduced else 0.0
         above = self.at_least is None or self.value >= self.at_least - slack
         return above and (self.at_most is None or self.value <= self.at_most + slack)
 
@@ -106,7 +108,8 @@ def simulate(rng: Generator, shape: Shape, models: int = 2, unlike: bool = False
     noise = np.sqrt(0.3) * normal(models, shape.n_samples, shape.seeds)
     if unlike:
         noise[0] = noise[0, :, :1]
-    return ((common + own)[:, :, None] + noise).reshape(models, -1)
+    latent: Floats = ((common + own)[:, :, None] + noise).reshape(models, -1)
+    return latent
 
 
 def observe(latent: Floats, kind: Kind, rate: float = 0.7) -> Floats:
@@ -115,7 +118,8 @@ def observe(latent: Floats, kind: Kind, rate: float = 0.7) -> Floats:
         return (latent < special.ndtri(rate)).astype(np.float64)
     if kind == "normal":
         return latent
-    return np.asarray(-special.log_ndtr(-latent) - 1.0)  # exponential: skewness 2
+    skewed: Floats = -special.log_ndtr(-latent) - 1.0  # exponential: skewness 2
+    return skewed
 
 
 def _rng(*key: object) -> Generator:

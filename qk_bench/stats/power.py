@@ -129,16 +129,13 @@ def difference_power(pilot: Pilot, difference: float, n_samples: int, *, seeds: 
     return float(special.ndtr((abs(difference) - 1 / pairs - critical * under_null) / under_truth))
 
 
-def non_inferiority_power(
-    pilot: Pilot, margin: float, n_samples: int, *, difference: float = 0.0, seeds: float, alpha: float = 0.05
-) -> float:
-    """Chance that the one-sided test shows B non-inferior within `margin`.
+def non_inferiority_power(pilot: Pilot, margin: float, n_samples: int, *, seeds: float, alpha: float = 0.05) -> float:
+    """Chance that the one-sided test shows an unchanged model non-inferior within `margin`.
 
     Args:
         pilot: The pilot.
         margin: The largest drop that is accepted, above 0.
         n_samples: Number of samples.
-        difference: True difference, counted so that a gain is positive.
         seeds: Seeds a sample.
         alpha: Level of the test.
     """
@@ -148,13 +145,12 @@ def non_inferiority_power(
     df = pilot.clusters_in(n_samples) - 1
     critical = float(special.stdtrit(df, 1 - alpha))
     if pilot.rates is None:
-        shift = (difference + margin) / math.sqrt(variance / n_samples) * _heavy_tails(pilot, df)
-        return float(1 - special.nctdtr(df, shift, critical))
-    gains, losses = _gains_and_losses(pilot.rates, difference)
+        return float(1 - special.nctdtr(df, margin / math.sqrt(variance / n_samples), critical))
+    gains, losses = _gains_and_losses(pilot.rates, 0.0)
     pairs = n_samples * _pairs_per_sample(pilot.rates, variance)
-    under_null = (difference + margin) / tango_score(gains, losses, pairs, -margin)
-    under_truth = math.sqrt(max(gains + losses - difference**2, 1e-300) / pairs)
-    return float(special.ndtr((difference + margin - critical * under_null) / under_truth))
+    under_null = margin / tango_score(gains, losses, pairs, -margin)
+    under_truth = math.sqrt(max(gains + losses, 1e-300) / pairs)
+    return float(special.ndtr((margin - critical * under_null) / under_truth))
 
 
 def required_samples(
