@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+MAX_LINE: Final = 300
+
 
 class QKBenchError(Exception):
     """A mistake a user can mend. The command line prints `message` and `mend` on one line and exits with `exit_code`.
@@ -37,3 +42,15 @@ class NotComparableError(QKBenchError):
     """Two results that must not be compared, with the difference named (exit code 3)."""
 
     exit_code = 3
+
+
+class FullDiskError(QKBenchError):
+    """Nothing more can be written; everything stored so far is whole (exit code 2)."""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one bounded line, the same in every process: addresses are masked, white space is folded."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"\b0x[0-9a-fA-F]{6,}\b", "0x…", text)
+    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return line if len(line) <= MAX_LINE else line[: MAX_LINE - 1] + "…"

@@ -26,9 +26,8 @@ Need = Literal["source", "target", "edit_mask"]
 class Failure:
     """A model's own word that it has no image for a request."""
 
-    status: Literal["model_error", "refused", "missing", "timeout"]
+    status: Literal["model_error", "invalid_output", "refused", "missing", "timeout"]
     detail: str = ""
-
 
 
 class Model(ABC):
@@ -40,7 +39,7 @@ class Model(ABC):
 
     card: ModelCard
 
-    def setup(self) -> None:
+    def setup(self) -> None:  # noqa: B027 (most models without weights need none)
         """Load weights. Called once, in the process that generates."""
 
     @abstractmethod
@@ -48,7 +47,7 @@ class Model(ABC):
         """Turn requests into images, in order.
 
         Args:
-            requests: Exactly `card.batch_size` requests; the last batch is padded by repetition.
+            requests: Exactly `card.batch_size` requests of one size and kind; a short batch is padded by repetition.
 
         Returns:
             For each request an (H, W, 3) uint8 sRGB array, a PIL image, or a `Failure`.

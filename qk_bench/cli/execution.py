@@ -1,0 +1,81 @@
+"""What `run` and `score` share: run a spec with progress on stderr, then print what came of it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from qk_bench.cli.page import build_page
+from qk_bench.cli.progress import make_reporter
+from qk_bench.cli.tables import print_summary
+from qk_bench.errors import QKBenchError
+from qk_bench.manifest import RunSpec
+from qk_bench.run.environment import cores
+from qk_bench.run.execute import Options, execute
+from qk_bench.run.summary import summarise
+from qk_bench.store import RunDirectory
+
+
+def perform(
+    spec: RunSpec,
+    out: Path | None,
+    *,
+    name: str,
+    fresh: bool,
+    max_failures: int | None,
+    score_workers: int | None,
+    unavailable_metrics: dict[str, str],
+    after: Callable[[Path], None] = lambda folder: None,
+) -> None:
+    """Run a spec, print its summary and where its page is, and leave with the exit code that fits.
+
+    Args:
+        spec: What to run.
+        out: Folder of the run; None for `runs/<name>-<hash of the spec>`.
+        name: What the default folder is called.
+        fresh: Whether to delete the run that is there.
+        max_failures: How many failed outcomes end the run.
+        score_workers: Number of scoring processes.
+        unavailable_metrics: Metrics that cannot run here, and why.
+        after: Called with the folder once the run is done.
+    """
+    folder = out or Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')}-{spec.digest()[:8]}"
+    options = Options(
+        fresh=fresh,
+        max_failures=max_failures,
+        score_workers=score_workers or max(1, cores() - 1),
+        command=shlex.join(["qkbench", *sys.argv[1:]]),
+        unavailable_metrics=unavailable_metrics,
+    )
+    for metric, mend in unavailable_metrics.items():
+        print(f"metric {metric} is not computed: {mend}", file=sys.stderr)
+    try:
+        with make_reporter() as reporter:
+            result = execute(spec, folder, options, reporter)
+    except KeyboardInterrupt:
+        print(f"stopped; what is done is in {folder}: run the same command again to continue", file=sys.stderr)
+        raise typer.Exit(130) from None
+    after(folder)
+    print_summary(summarise(RunDirectory(folder)), "table")
+    print(f"run: {folder}")
+    page = build_page(folder)
+    if page is not None:
+        print(f"page: {page}")
+    if result.load_failures:
+        model, reason = next(iter(result.load_failures.items()))
+        more = f" (and {len(result.load_failures) - 1} more models)" if len(result.load_failures) > 1 else ""
+        raise QKBenchError(
+            f"model {model} cannot be used: {reason}{more}; its requests are left open",
+            "mend it and run the same command again",
+        )
+    if result.stopped:
+        print(
+            f"error: stopped after {result.failures} failed outcomes (--max-failures {max_failures})", file=sys.stderr
+        )
+        raise typer.Exit(1)
+    raise typer.Exit(5 if result.failures else 0)

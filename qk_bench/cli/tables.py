@@ -1,0 +1,175 @@
+"""Prints a summary as a table, as Markdown or as JSON.
+
+The JSON has these keys, which stay: `status` (complete or partial), `requests`, `done`, `scored`, `spec_digest`,
+`split`, `resolution`, `seeds`, `problems`, `unavailable_metrics`, `models` and `aggregates` (the rows of
+`aggregates.parquet`). Each entry of `models` has `model`, `privileged`, `outcomes` (count per status) and `results`;
+each of `results` has `task` (or `all`), `metric`, `value`, `low`, `high` (95 % interval), `n`, `clusters` and
+`without_value` (count per status). What has no value, or none that is finite, is null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from qk_bench.run.summary import ALL_TASKS, SUCCESS, Line, Summary
+
+
+def print_summary(summary: Summary, form: str) -> None:
+    """Print a summary to stdout as `table`, `json` or `markdown`."""
+    if form == "json":
+        print(json.dumps(as_json(summary), indent=2, ensure_ascii=False))
+    elif form == "markdown":
+        print(_markdown(summary))
+    else:
+        _print_table(summary)
+
+
+def as_json(summary: Summary) -> dict[str, Any]:
+    """The summary as JSON values, with the keys the module lists."""
+    manifest = summary.manifest
+    return {
+        "status": "partial" if summary.partial else "complete",
+        "requests": manifest.requests,
+        "done": summary.done,
+        "scored": summary.scored,
+        "spec_digest": manifest.spec_digest,
+        "split": manifest.spec.split,
+        "resolution": manifest.spec.resolution,
+        "seeds": list(manifest.spec.seeds),
+        "problems": list(summary.problems),
+        "unavailable_metrics": manifest.unavailable_metrics,
+        "models": [
+            {
+                "model": model.card.name,
+                "privileged": model.card.privileged,
+                "outcomes": summary.counts.get(model.card.name, {}),
+                "results": [_result(line) for line in summary.lines if line.model == model.card.name],
+            }
+            for model in manifest.spec.models
+        ],
+        "aggregates": [{name: _number(value) for name, value in row.items()} for row in summary.aggregates],
+    }
+
+
+def _result(line: Line) -> dict[str, Any]:
+    e = line.estimate
+    return {
+        "task": line.task,
+        "metric": line.metric,
+        "value": None if e is None else _number(e.value),
+        "low": None if e is None else _number(e.low),
+        "high": None if e is None else _number(e.high),
+        "n": line.n,
+        "clusters": 0 if e is None else e.n_clusters,
+        "without_value": line.without_value,
+    }
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Success per model and task, with N and failures by status."""
+    tasks = [f"{task.suite}/{task.task}" for task in summary.manifest.spec.tasks]
+    rows = []
+    for model in summary.manifest.spec.models:
+        for task in [*tasks, *([ALL_TASKS] if len(tasks) > 1 else [])]:
+            line = summary.line(model.card.name, task, SUCCESS)
+            if line is not None:
+                failed = ", ".join(f"{n} {status}" for status, n in line.without_value.items())
+                rows.append([_name(model.card.name, model.card.privileged), task, *_rate(line), failed or "0"])
+    return ["model", "task", "success", "95 % interval", "n", "failures"], rows
+
+
+def _other_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """The other metrics over all tasks: a row per metric, a column per model."""
+    task = ALL_TASKS if len(summary.manifest.spec.tasks) > 1 else None
+    models = [model.card for model in summary.manifest.spec.models]
+    metrics = dict.fromkeys(line.metric for line in summary.lines if line.metric != SUCCESS)
+    arrows = {"higher": " ↑", "lower": " ↓", "none": ""}
+    columns = {c.id: c for metric in summary.manifest.spec.metrics for c in metric.columns}
+    rows = []
+    for metric in metrics:
+        lines = {line.model: line for line in summary.lines if line.metric == metric and task in (None, line.task)}
+        cells = [_mean(lines.get(card.name)) for card in models]
+        rows.append([f"{metric}{arrows[columns[metric].direction]}", *cells])
+    for row in summary.aggregates:
+        arrow = arrows[columns[row["metric"]].direction]
+        cells = [_set_value(row) if card.name == row["model"] else "" for card in models]
+        rows.append([f"{row['metric']}{arrow} ({row['task']})", *cells])
+    return ["metric", *(_name(card.name, card.privileged) for card in models)], rows
+
+
+def _name(model: str, privileged: bool) -> str:
+    return f"{model} (privileged)" if privileged else model
+
+
+def _rate(line: Line) -> tuple[str, str, str]:
+    if line.estimate is None:
+        return "-", "-", "0"
+    e = line.estimate
+    return f"{e.value:.1%}", f"[{e.low:.1%}, {e.high:.1%}]", str(e.n)
+
+
+def _mean(line: Line | None) -> str:
+    if line is None or line.estimate is None:
+        return "-"
+    e = line.estimate
+    left_out = f" ({sum(line.without_value.values())} without)" if line.without_value else ""
+    return f"{e.value:.4g} [{e.low:.4g}, {e.high:.4g}]{left_out}"
+
+
+def _set_value(row: dict[str, Any]) -> str:
+    if row["value"] is None:
+        return f"- ({row['reason']})"
+    interval = "" if row["low"] is None else f" [{row['low']:.4g}, {row['high']:.4g}]"
+    return f"{row['value']:.4g}{interval} n={row['n']}"
+
+
+def _heading(summary: Summary) -> str:
+    spec = summary.manifest.spec
+    seeds = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''}"
+    text = f"split {spec.split}, {spec.resolution} px, {seeds}"
+    if summary.partial:
+        text += f"; PARTIAL: {summary.done} of {summary.manifest.requests} requests done, {summary.scored} scored"
+    return text
+
+
+def _notes(summary: Summary) -> list[str]:
+    return [f"not computed: {name}: {mend}" for name, mend in summary.manifest.unavailable_metrics.items()]
+
+
+def _markdown(summary: Summary) -> str:
+    def table(head: list[str], rows: list[list[str]]) -> list[str]:
+        lines = [head, ["---"] * len(head), *rows]
+        return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+    parts = [_heading(summary), "", *table(*_rows(summary))]
+    head, rows = _other_rows(summary)
+    if rows:
+        parts += ["", *table(head, rows)]
+    return "\n".join([*parts, *(["", *_notes(summary)] if _notes(summary) else [])])
+
+
+def _print_table(summary: Summary) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a table in a file or a pipe must not be folded
+        console = Console(highlight=False, width=10_000)
+    console.print(_heading(summary), markup=False)
+    for head, rows in (_rows(summary), _other_rows(summary)):
+        if rows:
+            table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+            for name in head:
+                table.add_column(name)
+            for row in rows:
+                table.add_row(*row)
+            console.print(table)
+    for note in _notes(summary):
+        console.print(note, markup=False)

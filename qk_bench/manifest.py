@@ -1,0 +1,184 @@
+"""What describes a run as a whole: the spec that decides its content, and the manifest of how it went.
+
+The spec is hashed: two folders with the same spec hash hold the same outcomes and scores. What is measured, and where
+and when it ran, is in the rest of the manifest and never in the spec.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from qk_bench.records import (
+    Kind,
+    MetricColumn,
+    ModelCard,
+    Outcome,
+    Record,
+    Request,
+    Sample,
+    Score,
+    ScoreStatus,
+    Verdict,
+)
+
+FORMAT = "qk-bench run"
+FORMAT_VERSION = 1
+
+
+def canonical(value: Any) -> bytes:
+    """A JSON value as the bytes that are hashed: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest(value: Any) -> str:
+    """The sha256 of a JSON value, as 64 hex digits."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+class ModelSpec(Record):
+    """A model of a run: how it was named and what it declared."""
+
+    ref: str = Field(description="as named on the command line: NAME, NAME:ARGUMENT or path/to/file.py:ClassName")
+    arguments: dict[str, JsonValue] = Field(default_factory=dict, description="keyword arguments of its constructor")
+    card: ModelCard
+
+
+class SuiteSpec(Record):
+    """A suite of a run and the hash of everything that decides its samples."""
+
+    ref: str
+    name: str
+    version: str
+    digest: str
+
+
+class TaskSpec(Record):
+    """A task of a run and which of its samples are in it."""
+
+    suite: str
+    task: str
+    kind: Kind = "edit"
+    indices: tuple[tuple[int, int], ...] = Field(description="ranges of sample indices, [start, stop)")
+
+
+class MetricSpec(Record):
+    """A metric of a run and the columns of values it produces."""
+
+    ref: str
+    whole_set: bool = Field(default=False, description="true if it judges a whole set: its values are aggregates")
+    kinds: tuple[Kind, ...] = Field(description="kinds of task it applies to")
+    columns: tuple[MetricColumn, ...]
+
+
+class RunSpec(Record):
+    """Everything that decides what a run's outcomes and scores are."""
+
+    suites: tuple[SuiteSpec, ...]
+    tasks: tuple[TaskSpec, ...]
+    models: tuple[ModelSpec, ...]
+    metrics: tuple[MetricSpec, ...]
+    seeds: tuple[int, ...] = Field(description="seed indices")
+    split: str
+    resolution: int = Field(gt=0, description="pixels a side")
+    timeout: float | None = Field(default=None, gt=0, description="seconds a request may take")
+
+    def digest(self) -> str:
+        """The sha256 of the spec."""
+        return digest(self.model_dump(mode="json"))
+
+
+class Session(Record):
+    """One process that worked on the run; a run that was resumed has several."""
+
+    command: str
+    started: str = Field(description="UTC, ISO 8601")
+    finished: str | None = Field(default=None, description="null if it was killed")
+    wall_seconds: float | None = None
+    cpu_seconds: float | None = Field(default=None, description="of the main process and its workers")
+    peak_memory_bytes: int | None = Field(default=None, description="of the main process")
+    worker_peak_memory_bytes: dict[str, int] = Field(default_factory=dict, description="per model")
+
+
+class Manifest(Record):
+    """`manifest.json`: the spec, where and how the run went, and what came of it."""
+
+    format: Literal["qk-bench run"] = "qk-bench run"
+    format_version: int = FORMAT_VERSION
+    status: Literal["running", "partial", "complete"]
+    spec_digest: str
+    spec: RunSpec
+    requests: int = Field(description="planned")
+    counts: dict[str, dict[str, int]] = Field(default_factory=dict, description="outcomes per model and status")
+    unavailable_metrics: dict[str, str] = Field(default_factory=dict, description="metric: why it cannot run here")
+    sessions: tuple[Session, ...] = ()
+    versions: dict[str, str] = Field(default_factory=dict)
+    git: dict[str, JsonValue] = Field(default_factory=dict)
+    hardware: dict[str, JsonValue] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict, description="sha256 of the finished files")
+    digest: str = Field(default="", description="sha256 of this record without this field")
+
+    def sealed(self) -> Manifest:
+        """The manifest with `digest` filled, so that a later edit shows."""
+        return self.model_copy(update={"digest": self._content_digest()})
+
+    def is_intact(self) -> bool:
+        """Whether nothing was changed since it was sealed."""
+        return self.digest == self._content_digest() and self.spec_digest == self.spec.digest()
+
+    def _content_digest(self) -> str:
+        return digest(self.model_dump(mode="json", exclude={"digest"}))
+
+
+class Timing(Record):
+    """What one request cost. One line of `timings.jsonl`."""
+
+    model: str
+    suite: str
+    task: str
+    sample_id: str
+    seed: int
+    seconds: float = Field(description="inside the adapter, for the whole batch")
+    requests: int = Field(description="requests of the batch that were not padding")
+    peak_memory_bytes: int | None = Field(description="of the worker process so far")
+    device_peak_memory_bytes: int | None = Field(default=None, description="of the accelerator so far")
+
+
+class Aggregate(Record):
+    """One metric of a whole set of outputs: one row of `aggregates.parquet`."""
+
+    suite: str
+    suite_version: str
+    split: str
+    resolution: int
+    model: str
+    task: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    status: ScoreStatus
+    reason: str = ""
+
+
+RECORDS: dict[str, type[Record]] = {
+    record.__name__: record
+    for record in (
+        Sample,
+        Request,
+        ModelCard,
+        Outcome,
+        Verdict,
+        Score,
+        Aggregate,
+        Timing,
+        MetricColumn,
+        RunSpec,
+        Manifest,
+    )
+}
+"""The public records, whose JSON Schema `qkbench schema` prints."""

@@ -1,0 +1,172 @@
+"""Makes the spec of a run from what a user names, and says how two specs differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import JsonValue
+
+from qk_bench.errors import UsageError
+from qk_bench.interfaces import SetMetric
+from qk_bench.manifest import MetricSpec, ModelSpec, RunSpec, SuiteSpec, TaskSpec
+from qk_bench.plugins import FoundTask, load_metric, load_model, names
+from qk_bench.run.plan import SampleReader
+
+CONTROLS = ("no-op", "oracle", "noise")
+
+
+def make_models(refs: Sequence[str], arguments: Mapping[str, Mapping[str, JsonValue]]) -> tuple[ModelSpec, ...]:
+    """The models of a run by how they are named, each with its constructor's keyword arguments.
+
+    Raises:
+        UsageError: A model cannot be made, or two have the same name.
+    """
+    specs: dict[str, ModelSpec] = {}
+    for ref in refs:
+        given = dict(arguments.get(ref, {}))
+        spec = ModelSpec(ref=ref, arguments=given, card=load_model(ref, given).card)
+        other = specs.setdefault(spec.card.name, spec)
+        if other is not spec:
+            raise UsageError(f"models {other.ref} and {ref} are both called {spec.card.name}", "name each model once")
+    return tuple(specs.values())
+
+
+def make_metrics(refs: Sequence[str]) -> tuple[tuple[MetricSpec, ...], dict[str, str]]:
+    """The metrics of a run, and those that cannot run here with the reason and the mend.
+
+    Args:
+        refs: The metrics the user asked for besides `success`; every default metric where it is empty.
+
+    Raises:
+        UsageError: There is no such metric, or two produce the same column.
+    """
+    wanted = list(dict.fromkeys(["success", *(refs or names("metric"))]))
+    specs: list[MetricSpec] = []
+    unavailable: dict[str, str] = {}
+    producer: dict[str, str] = {}
+    for ref in wanted:
+        try:
+            metric = load_metric(ref)
+        except UsageError as error:
+            if ref in refs:
+                raise
+            unavailable[ref] = str(error)
+            continue
+        if not refs and not metric.default:
+            continue
+        available, mend = metric.availability()
+        if not available:
+            unavailable[ref] = mend
+            continue
+        for column in metric.columns:
+            other = producer.setdefault(column.id, ref)
+            if other != ref:
+                raise UsageError(f"metrics {other} and {ref} both produce the column {column.id}")
+        specs.append(
+            MetricSpec(
+                ref=ref,
+                whole_set=isinstance(metric, SetMetric),
+                kinds=tuple(sorted(metric.kinds)),
+                columns=metric.columns,
+            )
+        )
+    return tuple(specs), unavailable
+
+
+def make_tasks(
+    found: Sequence[FoundTask], split: str, limit: int, indices: Mapping[str, Sequence[tuple[int, int]]] | None = None
+) -> tuple[tuple[SuiteSpec, ...], tuple[TaskSpec, ...]]:
+    """The suites and tasks of a run.
+
+    Args:
+        found: The tasks.
+        split: The split they are drawn from.
+        limit: How many samples of each task: the first ones of the split, or all if it has fewer.
+        indices: Ranges of sample indices by task name, in place of the limit.
+
+    Raises:
+        UsageError: A task has no such split, or no samples in it.
+    """
+    suites: dict[str, SuiteSpec] = {}
+    tasks: list[TaskSpec] = []
+    for item in found:
+        suite, task = item.suite, item.task
+        if split not in task.splits:
+            raise UsageError(f"task {suite.name}/{task.name} has no split {split!r}; it has: {', '.join(task.splits)}")
+        if suite.name not in suites:
+            suites[suite.name] = SuiteSpec(
+                ref=item.suite_ref, name=suite.name, version=suite.version, digest=suite.digest()
+            )
+        size = task.size(split)
+        chosen = ((0, limit if size is None else min(limit, size)),) if indices is None else tuple(indices[task.name])
+        if not sum(stop - start for start, stop in chosen):
+            raise UsageError(f"task {suite.name}/{task.name} has no samples in split {split}")
+        if size is not None and chosen[-1][1] > size:
+            raise UsageError(f"task {suite.name}/{task.name} has {size} samples in split {split}, not {chosen[-1][1]}")
+        tasks.append(TaskSpec(suite=suite.name, task=task.name, kind=task.kind, indices=chosen))
+    return tuple(suites.values()), tuple(tasks)
+
+
+def check_spec(spec: RunSpec, found: Sequence[FoundTask]) -> None:
+    """Refuse a spec that cannot be run, before anything is written.
+
+    Raises:
+        UsageError: A model does not do a task's kind, or a task cannot be drawn at the resolution.
+    """
+    if len(set(spec.seeds)) != len(spec.seeds):
+        raise UsageError(f"seeds {', '.join(map(str, spec.seeds))} name one twice")
+    for model in spec.models:
+        for task in spec.tasks:
+            if task.kind not in model.card.kinds:
+                does = ", ".join(model.card.kinds)
+                raise UsageError(
+                    f"model {model.card.name} does not do {task.suite}/{task.task} ({task.kind}; it does {does})"
+                )
+    for item, task in zip(found, spec.tasks, strict=True):
+        SampleReader(item.task, spec.split, spec.resolution).read(task.indices[0][0])
+
+
+def differences(old: RunSpec, new: RunSpec) -> list[str]:
+    """How two specs differ, as `field: old → new`."""
+    before, after = _named(old.model_dump(mode="json")), _named(new.model_dump(mode="json"))
+    return [line for name in before for line in _differences(name, before[name], after[name])]
+
+
+def _named(spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec with its lists of records keyed by name, so that a difference names what differs."""
+    return {
+        **spec,
+        "suites": {suite["name"]: suite for suite in spec["suites"]},
+        "tasks": {f"{task['suite']}/{task['task']}": task for task in spec["tasks"]},
+        "models": {model["card"]["name"]: model for model in spec["models"]},
+        "metrics": {metric["ref"]: metric for metric in spec["metrics"]},
+    }
+
+
+def _differences(where: str, old: Any, new: Any) -> list[str]:
+    if old == new:
+        return _order(where, old, new)
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for name in [*old, *(name for name in new if name not in old)]:
+            inner = f"{where}.{name}"
+            if name not in new:
+                found.append(f"{inner}: there → not there")
+            elif name not in old:
+                found.append(f"{inner}: not there → there")
+            else:
+                found += _differences(inner, old[name], new[name])
+        return found
+    return [f"{where}: {_short(old)} → {_short(new)}"]
+
+
+def _order(where: str, old: Any, new: Any) -> list[str]:
+    if where in ("tasks", "models", "metrics") and list(old) != list(new):
+        return [f"{where}: order {', '.join(old)} → {', '.join(new)}"]
+    return []
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
