@@ -329,11 +329,11 @@ def _difference(
     intersect: bool,
 ) -> str:
     """How sample sets differ: a note if the rows in common are wanted, else an error."""
-    sizes = [len(held) for held in rows]
-    most, least = int(np.argmax(sizes)), int(np.argmin(sizes))
+    by_size = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+    most, least = by_size[0], by_size[-1]
     text = (
-        f"{name}: {entrants[most].label} has {sizes[most]} (sample, seed) rows, "
-        f"{entrants[least].label} has {sizes[least]}, {len(common)} are common to all"
+        f"{name}: {entrants[most].label} has {len(rows[most])} (sample, seed) rows, "
+        f"{entrants[least].label} has {len(rows[least])}, {len(common)} are common to all"
     )
     if not intersect or not common:
         sample, seed = min(set().union(*rows) - set(common))
