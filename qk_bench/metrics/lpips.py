@@ -96,7 +96,7 @@ def network(net: Net) -> Lpips:
 
 
 def batches(items: Sequence[Scored]) -> Iterator[list[int]]:
-    """Positions of items that can share a call: one size, no more pixels than `_BATCH_PIXELS`; too small ones left out."""
+    """Positions of items that can share a call: of one size and few enough pixels. Too small ones are left out."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for position, item in enumerate(items):
         by_size.setdefault(item.image.shape, []).append(position)
