@@ -32,8 +32,8 @@ class Efficiency:
     latency_median: float
     """Seconds from a call to its images, that is, of a whole batch."""
     latency_p95: float
-    throughput: float
-    """Images per second inside the adapter."""
+    throughput: float | None
+    """Images per second inside the adapter; None where no time was measured."""
     peak_memory: int | None
     parameters: int | None
 
@@ -67,7 +67,7 @@ def efficiency(rows: Iterable[Timing], card: ModelCard) -> Efficiency | None:
         requests=len(own),
         latency_median=float(median),
         latency_p95=float(p95),
-        throughput=float(len(own) / seconds.sum()) if seconds.sum() > 0 else float("inf"),
+        throughput=float(len(own) / seconds.sum()) if seconds.sum() > 0 else None,
         peak_memory=max(memory, default=None),
         parameters=card.parameters,
     )

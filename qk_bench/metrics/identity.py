@@ -17,7 +17,7 @@ from qk_bench.records import MetricColumn
 
 _WEIGHTS = ("dlib-face-resnet", "dlib-landmarks-5")
 _SMALLEST_FACE = 80  # pixels a side that the detector is trained on
-_LARGEST_SIDE = 4 * _SMALLEST_FACE
+_ENLARGE_BELOW = 4 * _SMALLEST_FACE
 
 
 class FaceEmbedder:
@@ -40,7 +40,7 @@ class FaceEmbedder:
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float64] | None:
         """The 128-d embedding of the largest frontal face of an (H, W, 3) uint8 image; None where there is no face."""
         image = np.ascontiguousarray(image)
-        enlarge = int(max(image.shape[:2]) < _LARGEST_SIDE)  # small images are doubled once before detection
+        enlarge = int(max(image.shape[:2]) < _ENLARGE_BELOW)  # small images are doubled once before detection
         faces = self._detect(image, enlarge)
         if not faces:
             return None

@@ -49,7 +49,7 @@ def _bicubic(size: int, side: int) -> NDArray[np.float32]:
     x = np.abs(place - centre + 0.5) / stretch
     near, far = 1 + x * x * (1.5 * x - 2.5), 2 + x * (-4 + x * (2.5 - 0.5 * x))
     weight = np.where(x < 1, near, np.where(x < 2, far, 0)) * ((place >= first) & (place < last))
-    return (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 @lru_cache(maxsize=32)
@@ -61,4 +61,4 @@ def _bilinear(size: int, side: int) -> NDArray[np.float32]:
     weight = np.zeros((side, size), np.float32)
     np.add.at(weight, (np.arange(side), low), 1 - share)
     np.add.at(weight, (np.arange(side), np.minimum(low + 1, size - 1)), share)
-    return weight
+    return np.asarray(weight)

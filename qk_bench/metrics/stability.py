@@ -22,6 +22,8 @@ def spread(images: list[NDArray[np.uint8]]) -> float:
 class Stability(SetMetric):
     """Mean over samples of the spread over seeds. Chosen here: no benchmark publishes a formula for it."""
 
+    default = False
+
     @property
     def columns(self) -> tuple[MetricColumn, ...]:
         """One column."""
