@@ -93,7 +93,9 @@ def test_changed_spec_is_told_with_old_and_new(tmp_path: Path, cli: Cli) -> None
     code, _, err = cli("run", *TASK, "--model", "no-op", "--limit", "4", "--seeds", "0,1", "--out", tmp_path / "run")
     assert code == 2
     assert "seeds: [0] → [0, 1] (name another --out, or use --fresh)" in err
-    code, _, _ = cli("run", *TASK, "--model", "no-op", "--limit", "4", "--seeds", "0,1", "--out", tmp_path / "run", "--fresh")
+    code, _, _ = cli(
+        "run", *TASK, "--model", "no-op", "--limit", "4", "--seeds", "0,1", "--out", tmp_path / "run", "--fresh"
+    )
     assert code == 0
 
 
@@ -131,7 +133,9 @@ def test_output_can_be_piped_into_head(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_page_that_cannot_be_built_never_costs_the_run(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_that_cannot_be_built_never_costs_the_run(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import qk_leaderboard
 
     def build(runs: list[Path], out: Path) -> Path:
