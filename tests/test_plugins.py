@@ -22,7 +22,11 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(path.parent)
     entries = {
         name: [importlib.metadata.EntryPoint(name, value, group)]
-        for name, value in {"squares": "squares:SUITE", "again": "squares:SUITE", "broken": "no_such_module:SUITE"}.items()
+        for name, value in {
+            "squares": "squares:SUITE",
+            "again": "squares:SUITE",
+            "broken": "no_such_module:SUITE",
+        }.items()
     }
     monkeypatch.setattr(plugins, "_entries", lambda kind: entries if kind == "task" else {})
 
@@ -57,7 +61,10 @@ def test_file_is_loaded_without_touching_sys_path(tmp_path: Path, monkeypatch: p
             "from qk_bench.interfaces import Model\nclass Mine(Model):\n    def generate(self, requests): return []\n",
             "does not set `card`",
         ),
-        ("from qk_bench.interfaces import Model\nclass Mine(Model):\n    pass\n", "TypeError: Can't instantiate abstract"),
+        (
+            "from qk_bench.interfaces import Model\nclass Mine(Model):\n    pass\n",
+            "TypeError: Can't instantiate abstract",
+        ),
         (
             "from qk_baselines.controls import NoOp\nclass Mine(NoOp):\n    def __init__(self):\n        1 / 0\n",
             "ZeroDivisionError",
@@ -117,7 +124,9 @@ def test_bare_name_in_several_suites_must_be_told_apart() -> None:
 @pytest.mark.usefixtures("registered")
 def test_broken_suite_hides_no_other_and_is_named_when_a_name_is_not_found() -> None:
     assert len(find_tasks(["squares"])) == 2
-    with pytest.raises(UsageError, match=r"did you mean recolour\?; not searched, because broken: suite broken .*no_such_module"):
+    with pytest.raises(
+        UsageError, match=r"did you mean recolour\?; not searched, because broken: suite broken .*no_such_module"
+    ):
         find_tasks(["recolor"])
     with pytest.raises(UsageError, match="ModuleNotFoundError"):
         load_suite("broken")
