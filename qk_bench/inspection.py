@@ -107,7 +107,8 @@ def set_aside(run: RunDirectory, found: Inspection) -> None:
     The lines that are taken out are appended to `dropped.jsonl`. Images and good lines stay as they are.
     """
     bad = found.dropped | ({found.torn} if found.torn is not None else set())
-    kept, dropped = [], []
+    kept: list[bytes] = []
+    dropped: list[bytes] = []
     for offset, line in read_lines(run.path / OUTCOMES):
         (dropped if offset in bad else kept).append(line)
     if dropped:

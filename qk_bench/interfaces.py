@@ -39,7 +39,7 @@ class Model(ABC):
 
     card: ModelCard
 
-    def setup(self) -> None:
+    def setup(self) -> None:  # noqa: B027 (most models without weights need none)
         """Load weights. Called once, in the process that generates."""
 
     @abstractmethod
@@ -47,7 +47,7 @@ class Model(ABC):
         """Turn requests into images, in order.
 
         Args:
-            requests: Exactly `card.batch_size` requests of one size and one kind; a short batch is padded by repetition.
+            requests: Exactly `card.batch_size` requests of one size and kind; a short batch is padded by repetition.
 
         Returns:
             For each request an (H, W, 3) uint8 sRGB array, a PIL image, or a `Failure`.

@@ -21,7 +21,7 @@ from qk_bench.records import (
     Request,
     Sample,
     Score,
-    Status,
+    ScoreStatus,
     Verdict,
 )
 
@@ -161,12 +161,24 @@ class Aggregate(Record):
     low: float | None
     high: float | None
     n: int
-    status: Status | Literal["unavailable"]
+    status: ScoreStatus
     reason: str = ""
 
 
 RECORDS: dict[str, type[Record]] = {
     record.__name__: record
-    for record in (Sample, Request, ModelCard, Outcome, Verdict, Score, Aggregate, Timing, MetricColumn, RunSpec, Manifest)
+    for record in (
+        Sample,
+        Request,
+        ModelCard,
+        Outcome,
+        Verdict,
+        Score,
+        Aggregate,
+        Timing,
+        MetricColumn,
+        RunSpec,
+        Manifest,
+    )
 }
 """The public records, whose JSON Schema `qkbench schema` prints."""

@@ -78,7 +78,7 @@ def load_suite(ref: str) -> Suite:
     """
     found = _FILE.match(ref)
     value = _from_file(found["path"], found["attribute"]) if found else _from_entry("task", ref)
-    suite = _instance(f"suite {ref}", value, Suite)
+    suite = _instance(f"suite {ref}", value, Suite)  # type: ignore[type-abstract]
     for name, task in suite.tasks.items():
         if not isinstance(task, Task) or task.name != name or task.suite != suite.name:
             raise UsageError(f"suite {ref}: task {name!r} must be a Task whose name is {name!r}, suite {suite.name!r}")
@@ -93,7 +93,7 @@ def load_metric(ref: str) -> SampleMetric | SetMetric:
     """
     found = _FILE.match(ref)
     value = _from_file(found["path"], found["attribute"]) if found else _from_entry("metric", ref)
-    metric = _instance(f"metric {ref}", value, Metric)
+    metric = _instance(f"metric {ref}", value, Metric)  # type: ignore[type-abstract]
     if not isinstance(metric, SampleMetric | SetMetric):
         raise UsageError(f"metric {ref}: {type(metric).__name__} is neither a SampleMetric nor a SetMetric")
     return metric

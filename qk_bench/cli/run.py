@@ -40,7 +40,9 @@ def run(
     ] = None,
     model_arg: Annotated[
         list[str] | None,
-        typer.Option("--model-arg", help="key=value for the model; MODEL.key=value where there are several. Repeatable."),
+        typer.Option(
+            "--model-arg", help="key=value for the model; MODEL.key=value where there are several. Repeatable."
+        ),
     ] = None,
     seeds: Seeds = "0",
     limit: Annotated[int, typer.Option(min=1, help="Samples per task.")] = DEFAULT_LIMIT,

@@ -25,7 +25,9 @@ SHOWN: Final = 5
 def score(
     folder: Annotated[Path, typer.Argument(help="Folder with <sample id>.png or <sample id>-seed<K>.png.")],
     task: Tasks,
-    samples: Annotated[Path | None, typer.Option(help="The export the images were made from: sets what is expected.")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="The export the images were made from: sets what is expected.")
+    ] = None,
     name: Annotated[str, typer.Option(help="What to call the model; precomputed:FOLDER by default.")] = "",
     seeds: Annotated[str | None, typer.Option(help="Seed indices; those found in the folder by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Samples expected per task.")] = None,

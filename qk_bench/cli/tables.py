@@ -1,10 +1,10 @@
 """Prints a summary as a table, as Markdown or as JSON.
 
-The JSON has these keys, which stay: `status` (complete or partial), `requests`, `done`, `scored`, `spec_digest`, `split`,
-`resolution`, `seeds`, `problems`, `unavailable_metrics`, `models` and `aggregates` (rows of `aggregates.parquet`). Each
-entry of `models` has `model`, `privileged`, `outcomes` (count per status) and `results`; each of `results` has `task` (or
-`all`), `metric`, `value`, `low`, `high` (95 % interval), `n`, `clusters` and `without_value` (count per status). What has no
-value, or none that is finite, is null.
+The JSON has these keys, which stay: `status` (complete or partial), `requests`, `done`, `scored`, `spec_digest`,
+`split`, `resolution`, `seeds`, `problems`, `unavailable_metrics`, `models` and `aggregates` (the rows of
+`aggregates.parquet`). Each entry of `models` has `model`, `privileged`, `outcomes` (count per status) and `results`;
+each of `results` has `task` (or `all`), `metric`, `value`, `low`, `high` (95 % interval), `n`, `clusters` and
+`without_value` (count per status). What has no value, or none that is finite, is null.
 """
 
 from __future__ import annotations

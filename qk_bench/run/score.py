@@ -21,10 +21,12 @@ from qk_bench.images import resample
 from qk_bench.interfaces import Metric, SampleMetric, Scored, SetMetric, SetValue, Task, Value
 from qk_bench.manifest import MetricSpec, RunSpec, canonical
 from qk_bench.plugins import load_metric, load_suite
-from qk_bench.records import Kind, MetricColumn, Outcome, Sample
+from qk_bench.records import Kind, MetricColumn, Outcome, Sample, ScoreStatus
 from qk_bench.run.plan import SampleReader, Segment, card_digest, noise_seed, outcome_key
 from qk_bench.store import RunDirectory
 
+Cell = tuple[float | None, ScoreStatus, str]
+"""Value, status and reason."""
 PIXELS_AT_ONCE = 1 << 22
 """A metric is handed at most this many pixels of output in one call: 64 images of 256 pixels a side, 4 of 1024."""
 
@@ -73,7 +75,7 @@ class Scorer:
             DamagedRunError: An image is not what it was, or a sample is not the one that was asked.
         """
         entries = [self._entry(Outcome.model_validate_json(line)) for line in lines]
-        scores: list[list[tuple[float | None, str, str]]] = [[] for _ in entries]
+        scores: list[list[Cell]] = [[] for _ in entries]
         for metric in self._spec.metrics:
             if not metric.whole_set and segment.task.kind in metric.kinds:
                 for row, values in zip(scores, self._values(metric, entries), strict=True):
@@ -90,7 +92,7 @@ class Scorer:
         ]
         return canonical({"segment": segment.number, "block": number, "outcomes": lines_digest(lines), "items": items})
 
-    def whole_set(self, metric: MetricSpec, lines: Iterator[bytes]) -> list[tuple[SetValue, str]]:
+    def whole_set(self, metric: MetricSpec, lines: Iterator[bytes]) -> list[tuple[SetValue, ScoreStatus]]:
         """The (value, status) of each column of a set metric over the outcomes of a segment."""
         judge = self._metrics[metric.ref]
         assert isinstance(judge, SetMetric)
@@ -143,11 +145,11 @@ class Scorer:
         image = resample(returned, sample.width, sample.height)
         return _Entry(outcome, sample, Scored(sample, image, outcome.seed, self._tasks[name], returned))
 
-    def _values(self, metric: MetricSpec, entries: Sequence[_Entry]) -> list[list[tuple[float | None, str, str]]]:
+    def _values(self, metric: MetricSpec, entries: Sequence[_Entry]) -> list[list[Cell]]:
         """For each entry the (value, status, reason) of each column of a metric."""
         judge, width = self._metrics[metric.ref], len(metric.columns)
         assert isinstance(judge, SampleMetric)
-        rows: list[list[tuple[float | None, str, str]]] = []
+        rows: list[list[Cell]] = []
         usable: list[tuple[int, Scored]] = []
         for entry in entries:
             lacking = _lacking(judge, entry.sample)
@@ -183,7 +185,7 @@ def _compute(judge: SampleMetric, width: int, items: Sequence[Scored]) -> list[t
     return values
 
 
-def _finite(value: Value) -> tuple[float | None, str, str]:
+def _finite(value: Value) -> Cell:
     if value.value is None:
         return None, "unavailable", value.reason
     number = float(value.value)

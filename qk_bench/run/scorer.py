@@ -12,6 +12,7 @@ from pathlib import Path
 from qk_bench.errors import DamagedRunError, QKBenchError, one_line
 from qk_bench.interfaces import SetValue
 from qk_bench.manifest import RunSpec
+from qk_bench.records import ScoreStatus
 from qk_bench.run.channel import Parent
 from qk_bench.run.plan import segments_of
 from qk_bench.run.score import Scorer
@@ -59,7 +60,7 @@ class SetScored:
 
     segment: int
     metric: int
-    values: list[tuple[SetValue, str]]
+    values: list[tuple[SetValue, ScoreStatus]]
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,9 @@ def check_spec(spec: RunSpec, found: Sequence[FoundTask]) -> None:
         for task in spec.tasks:
             if task.kind not in model.card.kinds:
                 does = ", ".join(model.card.kinds)
-                raise UsageError(f"model {model.card.name} does not do {task.suite}/{task.task} ({task.kind}; it does {does})")
+                raise UsageError(
+                    f"model {model.card.name} does not do {task.suite}/{task.task} ({task.kind}; it does {does})"
+                )
     for item, task in zip(found, spec.tasks, strict=True):
         SampleReader(item.task, spec.split, spec.resolution).read(task.indices[0][0])
 

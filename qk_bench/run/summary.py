@@ -80,7 +80,9 @@ def read_manifest(run: RunDirectory) -> Manifest:
     """
     manifest = run.read_manifest()
     if manifest is None:
-        raise DamagedRunError(f"{run.path} is not a run: it has no manifest.json", "name a folder that `qkbench run` wrote")
+        raise DamagedRunError(
+            f"{run.path} is not a run: it has no manifest.json", "name a folder that `qkbench run` wrote"
+        )
     return manifest
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from qk_bench.interfaces import SetValue
 from qk_bench.manifest import Aggregate, RunSpec
+from qk_bench.records import ScoreStatus
 from qk_bench.run.plan import Segment
 from qk_bench.run.score import columns_of, lines_digest
 from qk_bench.store import AGGREGATES, JOURNAL, SCORES, LineFile, RunDirectory, read_lines, writing
@@ -116,10 +118,42 @@ def write_scores(spec: RunSpec, run: RunDirectory, journal: Journal) -> None:
     _write(run.path / SCORES, score_schema(), score_batches(spec, journal.entries(run.journal)))
 
 
-def write_aggregates(run: RunDirectory, rows: Sequence[Aggregate]) -> None:
-    """Write `aggregates.parquet`."""
+def write_aggregates(
+    spec: RunSpec,
+    run: RunDirectory,
+    segments: Sequence[Segment],
+    values: Mapping[tuple[int, int], Sequence[tuple[SetValue, ScoreStatus]]],
+) -> None:
+    """Write `aggregates.parquet`.
+
+    Args:
+        spec: The run's spec.
+        run: Its folder.
+        segments: Its plan.
+        values: The (value, status) of each column by (segment, metric), both as numbered in the plan and the spec.
+    """
     import pyarrow as pa
 
+    versions = {suite.name: suite.version for suite in spec.suites}
+    rows = [
+        Aggregate(
+            suite=segments[segment].task.suite,
+            suite_version=versions[segments[segment].task.suite],
+            split=spec.split,
+            resolution=spec.resolution,
+            model=segments[segment].model.card.name,
+            task=segments[segment].task.task,
+            metric=column.id,
+            value=value.value,
+            low=value.low,
+            high=value.high,
+            n=value.n,
+            status=status,
+            reason=value.reason,
+        )
+        for (segment, metric), columns in sorted(values.items())
+        for column, (value, status) in zip(spec.metrics[metric].columns, columns, strict=True)
+    ]
     text = {"suite", "suite_version", "split", "model", "task", "metric", "status", "reason"}
     types = {"resolution": pa.int32(), "n": pa.int64()}
     schema = pa.schema(

@@ -2,7 +2,7 @@
 
 Everything a model returns is checked here, so that the main process only ever sees arrays and named failures.
 
-Messages in: `Load`, then `Batch`es. Messages out: `Loaded` or `LoadFailed`, then for each batch `Started` and `Answered`.
+Messages in: `Load`, then `Batch`es. Messages out: `Loaded` or `LoadFailed`, then `Started` and `Answered` per batch.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def main() -> None:
     try:
         model = load_model(load.ref, load.arguments)
         if model.card != load.card:
-            raise QKBenchError("its card is not the same in two processes", "a card must depend on arguments and files only")
+            raise QKBenchError(
+                "its card is not the same in two processes", "a card must depend on arguments and files only"
+            )
         model.setup()
     except (Exception, SystemExit) as error:
         parent.send(LoadFailed(str(error) if isinstance(error, QKBenchError) else one_line(error)))
