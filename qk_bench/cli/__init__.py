@@ -18,6 +18,7 @@ from qk_bench.cli.run import run
 from qk_bench.cli.schema import schema
 from qk_bench.cli.score import score
 from qk_bench.cli.show import show
+from qk_bench.cli.site import site
 from qk_bench.errors import QKBenchError
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(score)
 app.command()(show)
+app.command()(site)
 app.command("list")(list_)
 app.add_typer(check.app, name="check")
 app.command()(doctor)
