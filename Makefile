@@ -4,12 +4,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-OUT := runs/main
 
 .PHONY: run test lint bench clean
 
 run: $(VENV)/installed
-	$(BIN)/qkbench run --task edit --model no-op --model oracle --model noise --seeds 0,1,2 --limit 100 --out $(OUT)
+	$(BIN)/qkbench run --task edit --model no-op --model oracle --model noise --seeds 0,1,2 --limit 100
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n auto --dist loadfile
