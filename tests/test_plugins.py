@@ -90,7 +90,7 @@ def test_unknown_names_list_the_near_ones() -> None:
         load_metric("sucess")
     with pytest.raises(UsageError, match="there is no model 'xyz'; there are: no-op"):
         load_model("xyz")
-    with pytest.raises(UsageError, match="there is no file nowhere.py"):
+    with pytest.raises(UsageError, match=r"there is no file nowhere.py"):
         load_model("nowhere.py:Model")
     with pytest.raises(UsageError, match=r"name what to take from the file: nowhere.py:NAME"):
         load_model("nowhere.py")

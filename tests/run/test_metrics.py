@@ -97,7 +97,11 @@ def test_set_without_images_has_no_value(tmp_path: Path) -> None:
     (folder / "other.png").write_bytes(b"")
     run_spec(make_spec(f"precomputed:{folder}", metrics=(yardstick("Brightness"),)), tmp_path / "run")
     (row,) = pq.read_table(tmp_path / "run" / "aggregates.parquet").to_pylist()
-    assert (row["value"], row["status"], row["reason"]) == (None, "unavailable", "no image; 10 failed outcomes left out")
+    assert (row["value"], row["status"], row["reason"]) == (
+        None,
+        "unavailable",
+        "no image; 10 failed outcomes left out",
+    )
 
 
 def test_sample_without_what_a_metric_needs_has_no_value(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ def test_request_holds_no_answer() -> None:
     request = make_request(a_sample(), load_model(PAINTER).card, 0)
     assert request.privileged is None
     assert request.region is None
-    assert not {"target", "edit_mask", "target_scene", "source_scene", "target_caption"} & set(type(request).model_fields)
+    assert not {"target", "edit_mask", "target_scene", "source_scene", "target_caption"} & set(
+        type(request).model_fields
+    )
 
 
 def test_only_declared_models_get_the_region_or_the_answer() -> None:
@@ -95,12 +97,17 @@ def test_positions_and_requests_are_one_to_one(indices: set[int], seeds: list[in
 def test_plan_goes_model_by_model() -> None:
     spec = make_spec("no-op", "oracle", task=SQUARES, limit=100, seeds=(0, 2))
     plan = [(s.model.card.name, s.task.task, len(s)) for s in segments_of(spec)]
-    assert plan == [("no-op", "recolour", 200), ("no-op", "remove", 80), ("oracle", "recolour", 200), ("oracle", "remove", 80)]
+    assert plan == [
+        ("no-op", "recolour", 200),
+        ("no-op", "remove", 80),
+        ("oracle", "recolour", 200),
+        ("oracle", "remove", 80),
+    ]
 
 
 def test_task_that_cannot_make_a_sample_is_one_clear_line() -> None:
     task = find_tasks([f"{SQUARES}/recolour"])[0].task
-    with pytest.raises(UsageError, match="^squares are drawn from 16 to 256 pixels a side, not 8$"):
+    with pytest.raises(UsageError, match=r"^squares are drawn from 16 to 256 pixels a side, not 8$"):
         SampleReader(task, "test", 8).read(0)
     with pytest.raises(UsageError, match="squares/recolour, split test, sample -1 cannot be made: ValueError"):
         SampleReader(task, "test", 64).read(-1)
