@@ -3,7 +3,7 @@
 from qk_bench.stats.clusters import MIN_CLUSTERS, Estimate, cluster_codes, cluster_sums
 from qk_bench.stats.effects import cliffs_delta, cohens_h
 from qk_bench.stats.families import benjamini_hochberg, holm
-from qk_bench.stats.margins import drop_p, equivalence_p, non_inferiority_p
+from qk_bench.stats.margins import Difference, drop_p, equivalence_p, non_inferiority_p
 from qk_bench.stats.means import Bootstrap, bootstrap_means, mean_interval, mean_intervals
 from qk_bench.stats.permutation import mcnemar_exact, sign_flip_exact, sign_flip_test
 from qk_bench.stats.power import (
@@ -24,6 +24,7 @@ __all__ = [
     "MIN_CLUSTERS",
     "Bootstrap",
     "BradleyTerry",
+    "Difference",
     "Estimate",
     "Pilot",
     "RateDifference",

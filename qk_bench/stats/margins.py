@@ -13,6 +13,10 @@ class Difference(Protocol):
         """The estimated difference."""
         ...
 
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """The two-sided interval."""
+        ...
+
     def p_value(self, null: float, alternative: Literal["greater", "less"]) -> float:
         """One-sided p-value of the hypothesis that the true difference is `null`."""
         ...

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from qk_bench.stats.clusters import NOTHING, Estimate, Floats, cluster_codes, cluster_sums
 
 RESAMPLES = 10_000
-_BLOCK = 1 << 22  # cluster draws held at a time, about 32 MB as doubles
+_BLOCK = 1 << 20  # cluster draws of one stream, 8 MB; part of what a seed means
+_CACHED = 1 << 16  # draws gathered at a time
+_THREADS = min(4, os.cpu_count() or 1)
 
 
 def mean_interval(
@@ -130,13 +135,14 @@ def bootstrap_means(
     """Resample clusters and give each column's bootstrap distribution.
 
     The means of a block of resamples are two matrix products: how often each cluster was drawn, times the cluster sums
-    and the cluster counts.
+    and the cluster counts. A single column needs no such table and is gathered. Blocks have streams of their own, so
+    that they can be drawn side by side and the result depends on the seed alone.
 
     Args:
         sums: (G, k) sums of each cluster's values.
         counts: (G, k) numbers of values.
         resamples: Number of resamples, B.
-        seed: Seed of the resampling.
+        seed: Seed of the resampling, at least 0.
 
     Returns:
         One `Bootstrap` per column; None for a column without values.
@@ -147,20 +153,44 @@ def bootstrap_means(
         return [None] * n_columns
     unique_counts, which = np.unique(counts[:, used], axis=1, return_inverse=True)
     design = np.hstack([sums[:, used], unique_counts])  # (G, k + u)
-    rng = np.random.default_rng(seed)
-    replicates = np.empty((resamples, used.size))
+    totals = _gathered if design.shape[1] == 2 else _multiplied
     block = max(1, _BLOCK // n_clusters)
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        drawn = rng.integers(0, n_clusters, size=(rows, n_clusters)) + np.arange(rows)[:, None] * n_clusters
-        weights = np.bincount(drawn.ravel(), minlength=rows * n_clusters).reshape(rows, n_clusters)
-        product = weights.astype(np.float64) @ design  # (rows, k + u)
+
+    def means(number: int) -> Floats:
+        rows = min(block, resamples - number * block)
+        product = totals(design, rows, np.random.default_rng([seed, number]))  # (rows, k + u)
         with np.errstate(invalid="ignore", divide="ignore"):
-            replicates[start : start + rows] = product[:, : used.size] / product[:, used.size :][:, which.ravel()]
+            ratios: Floats = product[:, : used.size] / product[:, used.size :][:, which.ravel()]
+        return ratios
+
+    with ThreadPoolExecutor(_THREADS if totals is _gathered else 1) as pool:  # the product has threads of its own
+        replicates = np.concatenate(list(pool.map(means, range(-(-resamples // block)))))
     result: list[Bootstrap | None] = [None] * n_columns
     for j, column in enumerate(used):
         result[column] = _corrections(sums[:, column], counts[:, column], replicates[:, j])
     return result
+
+
+def _multiplied(design: Floats, rows: int, rng: Generator) -> Floats:
+    """Column totals (rows, k) of resampled clusters, as a product with how often each cluster was drawn."""
+    n_clusters = design.shape[0]
+    drawn = rng.integers(0, n_clusters, size=(rows, n_clusters))
+    drawn += np.arange(rows)[:, None] * n_clusters
+    times = np.bincount(drawn.ravel(), minlength=rows * n_clusters).reshape(rows, n_clusters)
+    product: Floats = times.astype(np.float64) @ design
+    return product
+
+
+def _gathered(design: Floats, rows: int, rng: Generator) -> Floats:
+    """The same for two columns: both travel as one complex number, from the same draws."""
+    n_clusters = design.shape[0]
+    pairs = design[:, 0] + 1j * design[:, 1]
+    totals = np.empty(rows, dtype=np.complex128)
+    step = max(1, _CACHED // n_clusters)
+    for start in range(0, rows, step):
+        drawn = rng.integers(0, n_clusters, size=(min(step, rows - start), n_clusters))
+        totals[start : start + step] = pairs.take(drawn).sum(axis=1)
+    return np.stack([totals.real, totals.imag], axis=1)
 
 
 def _corrections(sums: Floats, counts: Floats, replicates: Floats) -> Bootstrap:
