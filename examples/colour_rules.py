@@ -52,7 +52,9 @@ class ColourRules(Model):
             hole = binary_dilation(found, np.ones((5, 5)))
             filled = inpaint_biharmonic(request.source, hole, channel_axis=-1)
             return (255 * np.clip(filled, 0, 1) + 0.5).astype(np.uint8)
-        if len(words) == 2 and not re.search(r"swap|exchange|trade|switch|interchange|vice versa|add|put", request.instruction):
+        if len(words) == 2 and not re.search(
+            r"swap|exchange|trade|switch|interchange|vice versa|add|put", request.instruction
+        ):
             share = np.clip(1 - near / (2 * self.reach), 0, 1) * binary_dilation(found, np.ones((3, 3)))
             share = np.where(found, 1, share)[..., None]  # soft at the edges
             image += share * (np.array(PAINTS[words[1]]) - np.array(PAINTS[words[0]]))

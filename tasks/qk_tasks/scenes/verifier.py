@@ -27,6 +27,7 @@ Bool = NDArray[np.bool_]
 T = TypeVar("T", NDArray[np.float32], NDArray[np.bool_])
 
 MAX_SIDE = 256  # larger outputs are judged at this side, in pixels
+UNLIKE = 0.5  # share of pixels that are far from the expectation, from which it is not the scene at all
 FOUND_SHARE = 0.4  # an object counts as found from this share of its area
 UNFINISHED = 0.10  # share of the old contrast that may be left where the edit was
 PART_OLD = 0.12  # share of the old place's pixels that may look more like before than like after
@@ -94,7 +95,7 @@ class _Judge:
         """
         placed = [(edit, self.target.get(id)) for edit in self.edits for id in edit.placed]
         reason = self._differs(self.target)
-        if not reason or not placed:
+        if not reason or not placed or reason.startswith("another"):
             return reason
         self.details.clear()
         expected = self.target
@@ -114,6 +115,9 @@ class _Judge:
         self.canvas = paint(expected, self.side)
         self.seen = visible(expected, self.side)
         self.residual = self.output - self.canvas
+        unlike = float(((self.residual**2).sum(axis=0) > 40.0**2).mean())
+        if unlike > UNLIKE:
+            return f"another picture: {unlike:.0%} of it differs"
         # What an honest output may look like: as drawn, compressed, or brought back from half the resolution.
         self.alike = [self.canvas]
         if float(np.abs(self.residual).max()) > NEARLY_EXACT:
