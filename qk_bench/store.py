@@ -8,7 +8,7 @@
     aggregates.parquet   metrics of whole sets
     scores.jsonl         journal of scored blocks; removed once scores.parquet holds every score
     logs/                what the worker processes printed
-    page/                the page of the run, if it was built
+    site/                the site of the run, if it was built
     dropped.jsonl        outcome lines that were taken out as damaged, if any
     unexpected.txt       of a scored folder: files that belong to no request, if any
 
@@ -50,7 +50,7 @@ JOURNAL: Final = "scores.jsonl"
 IMAGES: Final = "images"
 LOGS: Final = "logs"
 DROPPED: Final = "dropped.jsonl"
-PAGE: Final = "page"
+PAGE: Final = "site"
 UNEXPECTED: Final = "unexpected.txt"
 LOCK: Final = "lock"
 MISSING_IMAGE: Final = "missing image"

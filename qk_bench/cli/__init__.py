@@ -13,13 +13,15 @@ from typing import NoReturn
 import typer
 
 from qk_bench import __version__
-from qk_bench.cli import check, data
+from qk_bench.cli import check, data, weights
+from qk_bench.cli.compare import compare
 from qk_bench.cli.doctor import doctor
 from qk_bench.cli.list import list_
 from qk_bench.cli.run import run
 from qk_bench.cli.schema import schema
 from qk_bench.cli.score import score
 from qk_bench.cli.show import show
+from qk_bench.cli.site import site
 from qk_bench.errors import QKBenchError
 
 app = typer.Typer(
@@ -41,11 +43,14 @@ app = typer.Typer(
 app.command()(run)
 app.command()(score)
 app.command()(show)
+app.command()(compare)
+app.command()(site)
 app.command("list")(list_)
 app.add_typer(check.app, name="check")
 app.command()(doctor)
 app.command()(schema)
 app.add_typer(data.app, name="data")
+app.add_typer(weights.app, name="weights")
 
 
 def _version(wanted: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from random import Random
 from typing import Any
 
@@ -186,13 +186,18 @@ def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
     return tuple(patterns)
 
 
+@lru_cache(maxsize=4096)
+def _noun_phrase(text: str) -> dict[str, str | None] | None:
+    match = _NP.fullmatch(text)
+    return match.groupdict() if match else None
+
+
 def _denotes(scene: Scene, text: str, *, strict: bool) -> list[int]:
     """Ids of the objects a noun phrase may mean; `strict` counts only what holds with a margin to spare."""
-    match = _NP.fullmatch(text)
-    if not match:
+    g = _noun_phrase(text)
+    if g is None:
         return []
     margin = -MARGIN if strict else MARGIN
-    g = match.groupdict()
     found = [
         o for o in scene.objects
         if (not g["size"] or o.size == g["size"])

@@ -86,4 +86,4 @@ def test_a_flat_image_never_passes(fill: int) -> None:
 def test_the_reason_names_what_is_wrong(name: str, words: tuple[str, ...]) -> None:
     _, said = pass_rate(WRONG[name], "val", 64, 120)
     named = [any(word in line for word in words) for line in said]
-    assert np.mean(named) >= 0.9, said
+    assert np.mean(named) >= 0.8, said
