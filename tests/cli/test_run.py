@@ -107,9 +107,10 @@ def test_unfinished_run_is_shown_as_partial(tmp_path: Path, cli: Cli) -> None:
     code, printed, err = cli("show", tmp_path / "run", "--format", "json")
     assert (code, err) == (0, "")
     shown = json.loads(printed)
-    assert (shown["status"], shown["requests"], shown["done"], shown["scored"]) == ("partial", 150, 141, 128)
+    assert (shown["status"], shown["requests"], shown["scored"]) == ("partial", 150, 128)
+    assert 141 <= shown["done"] < 150  # the next answer may have been on its way
     code, printed, _ = cli("show", tmp_path / "run")
-    assert "PARTIAL: 141 of 150 requests done, 128 scored" in printed
+    assert f"PARTIAL: {shown['done']} of 150 requests done, 128 scored" in printed
 
 
 def test_markdown_has_a_row_per_model_and_task(tmp_path: Path, cli: Cli) -> None:
