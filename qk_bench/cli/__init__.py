@@ -14,6 +14,7 @@ import typer
 
 from qk_bench import __version__
 from qk_bench.cli import check, data, weights
+from qk_bench.cli.claims import claims
 from qk_bench.cli.compare import compare
 from qk_bench.cli.doctor import doctor
 from qk_bench.cli.list import list_
@@ -45,6 +46,7 @@ app.command()(score)
 app.command()(show)
 app.command()(compare)
 app.command()(site)
+app.command()(claims)
 app.command("list")(list_)
 app.add_typer(check.app, name="check")
 app.command()(doctor)
