@@ -95,9 +95,7 @@ def make_duels(board: Board) -> Duels | None:
 
 def _field(board: Board) -> Field:
     """The board's scores, aligned: models of other runs and tasks without a model have no value there."""
-    runs = {
-        id(entry.run): load_run(entry.run.directory.path) for held in board.entries.values() for entry in held
-    }
+    runs = {id(entry.run): load_run(entry.run.directory.path) for held in board.entries.values() for entry in held}
     entrants = tuple(Entrant(runs[id(board.entry(name).run)], name, name) for name in board.models)
     tasks = []
     for task in board.tasks:
