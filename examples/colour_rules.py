@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from qk_bench.interfaces import Model
-from qk_bench.records import ModelCard, Request
 from skimage.morphology import binary_dilation
 from skimage.restoration import inpaint_biharmonic
+
+from qk_bench.interfaces import Model
+from qk_bench.records import ModelCard, Request
 
 PAINTS = {
     "red": (214, 34, 42), "orange": (245, 130, 32), "yellow": (250, 220, 50), "green": (34, 150, 60),
