@@ -97,7 +97,7 @@ def _other_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
         cells = [_mean(lines.get(card.name)) for card in models]
         rows.append([f"{metric}{arrows[columns[metric].direction]}", *cells])
     for row in summary.aggregates:
-        arrow = arrows[columns[row["metric"]].direction]
+        arrow = arrows[columns[row["column"]].direction]
         cells = [_set_value(row) if card.name == row["model"] else "" for card in models]
         rows.append([f"{row['metric']}{arrow} ({row['task']})", *cells])
     return ["metric", *(_name(card.name, card.privileged) for card in models)], rows

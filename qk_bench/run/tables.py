@@ -151,7 +151,8 @@ def write_aggregates(
             resolution=spec.resolution,
             model=segments[segment].model.card.name,
             task=segments[segment].task.task,
-            metric=column.id,
+            metric=value.id or column.id,
+            column=column.id,
             value=value.value,
             low=value.low,
             high=value.high,
@@ -162,7 +163,7 @@ def write_aggregates(
         for (segment, metric), columns in sorted(values.items())
         for column, (value, status) in zip(spec.metrics[metric].columns, columns, strict=True)
     ]
-    text = {"suite", "suite_version", "split", "model", "task", "metric", "status", "reason"}
+    text = {"suite", "suite_version", "split", "model", "task", "metric", "column", "status", "reason"}
     types = {"resolution": pa.int32(), "n": pa.int64()}
     schema = pa.schema(
         [(name, pa.string() if name in text else types.get(name, pa.float64())) for name in Aggregate.model_fields]
