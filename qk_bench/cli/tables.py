@@ -96,10 +96,12 @@ def _other_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
         lines = {line.model: line for line in summary.lines if line.metric == metric and task in (None, line.task)}
         cells = [_mean(lines.get(card.name)) for card in models]
         rows.append([f"{metric}{arrows[columns[metric].direction]}", *cells])
+    sets: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in summary.aggregates:
-        arrow = arrows[columns[row["metric"]].direction]
-        cells = [_set_value(row) if card.name == row["model"] else "" for card in models]
-        rows.append([f"{row['metric']}{arrow} ({row['task']})", *cells])
+        sets.setdefault((row["metric"], row["column"], row["task"]), {})[row["model"]] = _set_value(row)
+    for (metric, column, task_name), values in sets.items():
+        cells = [values.get(card.name, "") for card in models]
+        rows.append([f"{metric}{arrows[columns[column].direction]} ({task_name})", *cells])
     return ["metric", *(_name(card.name, card.privileged) for card in models)], rows
 
 

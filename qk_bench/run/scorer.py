@@ -16,7 +16,7 @@ from qk_bench.records import ScoreStatus
 from qk_bench.run.channel import Parent
 from qk_bench.run.plan import segments_of
 from qk_bench.run.score import Scorer
-from qk_bench.store import OUTCOMES, LineFile, RunDirectory
+from qk_bench.store import OUTCOMES, LineReader, RunDirectory
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def main() -> None:
     job: Open = parent.receive()
     try:
         segments = segments_of(job.spec)
-        outcomes = LineFile(job.folder / OUTCOMES)
+        outcomes = LineReader(job.folder / OUTCOMES)
         scorer = Scorer(job.spec, RunDirectory(job.folder))
         while True:
             match parent.receive():

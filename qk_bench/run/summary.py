@@ -14,7 +14,7 @@ from qk_bench.manifest import Manifest
 from qk_bench.run.plan import segments_of
 from qk_bench.run.tables import Journal, score_batches
 from qk_bench.stats import Estimate, mean_interval, rate_interval
-from qk_bench.store import AGGREGATES, JOURNAL, OUTCOMES, SCORES, LineFile, RunDirectory
+from qk_bench.store import AGGREGATES, JOURNAL, OUTCOMES, SCORES, LineReader, RunDirectory
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,7 +133,7 @@ def _tables(run: RunDirectory, manifest: Manifest, found: Inspection) -> Iterato
             raise DamagedRunError(f"{run.path / SCORES} cannot be read: {str(error).splitlines()[0]}") from None
     elif (run.path / JOURNAL).exists():
         journal = Journal(run, segments_of(manifest.spec), found.offsets)
-        outcomes, scores = LineFile(run.path / OUTCOMES), LineFile(run.path / JOURNAL)
+        outcomes, scores = LineReader(run.path / OUTCOMES), LineReader(run.path / JOURNAL)
         try:
             journal.load(outcomes)
             yield from score_batches(manifest.spec, journal.entries(scores))

@@ -191,3 +191,14 @@ def test_duplicate_sample_ids_are_refused(tmp_path: Path) -> None:
     suite.write_text(text.replace("{index:05d}", "{index // 2:05d}"))
     with pytest.raises(Exception, match="calls two samples recolour-test-00000"):
         run_spec(make_spec(task=f"{suite}:SUITE/recolour"), tmp_path / "run", Silent())
+
+
+def test_model_that_never_gets_ready_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qk_bench.run.generate.LOAD_SECONDS", 0.5)
+    model = tmp_path / "stuck.py"
+    model.write_text(
+        "import time\nfrom qk_baselines.controls import NoOp\n"
+        "class Stuck(NoOp):\n    def setup(self):\n        time.sleep(1000)\n"
+    )
+    result = run_spec(make_spec(f"{model}:Stuck"), tmp_path / "run")
+    assert result.load_failures == {"no-op": "not ready within 0.5 s"}

@@ -80,6 +80,8 @@ def test_metrics_of_a_whole_set_are_aggregates_per_model_and_task(tmp_path: Path
     )
     rows = pq.read_table(tmp_path / "run" / "aggregates.parquet").to_pylist()
     assert list(rows[0]) == list(Aggregate.model_fields)
+    assert {row["column"] for row in rows} == {"brightness"}
+    assert [row["metric"] for row in rows] == [f"brightness[n={row['n']}]" for row in rows]
     told = [(row["model"], row["task"], row["n"], row["status"], row["reason"]) for row in rows]
     assert told == [
         ("faulty-raise", "recolour", 9, "ok", "1 failed outcomes left out"),
