@@ -149,10 +149,14 @@ class SetValue:
     high: float | None
     n: int
     reason: str = ""
+    id: str = ""  # the column's id completed with what only the set tells, such as its size; empty: the column's id
 
 
 class SetMetric(Metric):
-    """A metric of a whole set, such as FID. `compute` streams: it must not hold the images."""
+    """A metric of a whole set, such as FID. `compute` streams: it must not hold the images.
+
+    Items come ordered by sample, so that the seeds of one sample follow each other.
+    """
 
     @abstractmethod
     def compute(self, items: Iterator[Scored]) -> tuple[SetValue, ...]:

@@ -156,7 +156,8 @@ class Aggregate(Record):
     resolution: int
     model: str
     task: str
-    metric: str
+    metric: str = Field(description="id of the value: its column's id, completed with what only the set tells")
+    column: str = Field(description="id of the metric's column, as declared in the spec")
     value: float | None
     low: float | None
     high: float | None

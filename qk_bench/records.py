@@ -81,8 +81,8 @@ class Sample(Record):
     region: RegionQuery | None = None
     source_caption: str = ""
     target_caption: str = ""
-    source_scene: dict[str, JsonValue] | None = None
-    target_scene: dict[str, JsonValue] | None = None
+    source_scene: dict[str, Any] | None = Field(default=None, description="scene graph, in the suite's own JSON form")
+    target_scene: dict[str, Any] | None = None
     attributes: dict[str, JsonValue] = Field(default_factory=dict, description="facets to slice results by")
 
 

@@ -97,7 +97,7 @@ def _other_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
         cells = [_mean(lines.get(card.name)) for card in models]
         rows.append([f"{metric}{arrows[columns[metric].direction]}", *cells])
     for row in summary.aggregates:
-        arrow = arrows[columns[row["metric"]].direction]
+        arrow = arrows[columns[row["column"]].direction]
         cells = [_set_value(row) if card.name == row["model"] else "" for card in models]
         rows.append([f"{row['metric']}{arrow} ({row['task']})", *cells])
     return ["metric", *(_name(card.name, card.privileged) for card in models)], rows
@@ -157,6 +157,7 @@ def _markdown(summary: Summary) -> str:
 def _print_table(summary: Summary) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False)
@@ -167,9 +168,9 @@ def _print_table(summary: Summary) -> None:
         if rows:
             table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
             for name in head:
-                table.add_column(name)
+                table.add_column(escape(name))
             for row in rows:
-                table.add_row(*row)
+                table.add_row(*map(escape, row))
             console.print(table)
     for note in _notes(summary):
         console.print(note, markup=False)

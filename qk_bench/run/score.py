@@ -10,6 +10,7 @@ with one entry of `scores` per column of `columns_of`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -119,10 +120,10 @@ class Scorer:
         left_out = f"{failed} failed outcomes left out" if failed else ""
         return [
             (
-                SetValue(v.value, v.low, v.high, v.n, "; ".join(filter(None, [v.reason, left_out]))),
-                "unavailable" if v.value is None else "ok",
+                dataclasses.replace(value, reason="; ".join(filter(None, [value.reason, left_out]))),
+                "unavailable" if value.value is None else "ok",
             )
-            for v in values
+            for value in values
         ]
 
     def _entry(self, outcome: Outcome) -> _Entry:
@@ -133,7 +134,7 @@ class Scorer:
             self._readers[name] = reader
         sample, content = reader.read(outcome.index)
         seed = noise_seed(sample.suite, sample.id, outcome.seed)
-        if outcome.key != outcome_key(self._cards[outcome.model], content, seed):
+        if outcome.sample_id != sample.id or outcome.key != outcome_key(self._cards[outcome.model], content, seed):
             raise DamagedRunError(
                 f"{self._run.path}: sample {outcome.sample_id} is not the one its outcome was made from; "
                 f"suite {outcome.suite} has changed",

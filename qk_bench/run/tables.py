@@ -26,6 +26,14 @@ GROUP_ROWS: Final = 1 << 16
 """A row group is written as soon as it has this many rows; what is held in memory does not grow with the run."""
 
 
+def warm_up() -> None:
+    """Import what writes tables. Called beside the first requests, so that the end of a run need not wait for it."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    pa.array([""])  # the first conversion looks for pandas, and imports it where it is installed
+
+
 class Journal:
     """Where the scores of each block are in `scores.jsonl`.
 
@@ -143,7 +151,8 @@ def write_aggregates(
             resolution=spec.resolution,
             model=segments[segment].model.card.name,
             task=segments[segment].task.task,
-            metric=column.id,
+            metric=value.id or column.id,
+            column=column.id,
             value=value.value,
             low=value.low,
             high=value.high,
@@ -154,7 +163,7 @@ def write_aggregates(
         for (segment, metric), columns in sorted(values.items())
         for column, (value, status) in zip(spec.metrics[metric].columns, columns, strict=True)
     ]
-    text = {"suite", "suite_version", "split", "model", "task", "metric", "status", "reason"}
+    text = {"suite", "suite_version", "split", "model", "task", "metric", "column", "status", "reason"}
     types = {"resolution": pa.int32(), "n": pa.int64()}
     schema = pa.schema(
         [(name, pa.string() if name in text else types.get(name, pa.float64())) for name in Aggregate.model_fields]

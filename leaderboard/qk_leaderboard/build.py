@@ -1,0 +1,66 @@
+"""Builds the site: reads runs, merges them into boards, computes, writes pages. Nothing is left of a failed build."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from qk_bench.errors import UsageError
+from qk_bench.store import writing
+from qk_leaderboard.boards import make_boards
+from qk_leaderboard.pages import Site
+from qk_leaderboard.reading import read_runs
+
+MARK: Final = "site.json"
+_DESCRIPTION: Final = {"format": "qk-bench site", "format_version": 1}
+
+
+def build_site(run_dirs: Sequence[Path], out_dir: Path) -> Path:
+    """Write the site of runs into a folder; see `qk_leaderboard.build`."""
+    if not run_dirs:
+        raise UsageError("a site needs at least one run")
+    out = out_dir.absolute()
+    if out.exists() and not _is_ours(out):
+        raise UsageError(f"{out_dir} exists and is not a site", "name another folder with --out")
+    boards = make_boards(read_runs(run_dirs))
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    with writing(out):
+        try:
+            temporary.mkdir(parents=True)
+            _write(Site(boards, temporary))
+            if out.exists():
+                old = out.with_name(f".{out.name}.{os.getpid()}.old")
+                out.replace(old)
+                temporary.replace(out)
+                shutil.rmtree(old)
+            else:
+                temporary.replace(out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return out_dir / "index.html"
+
+
+def _write(site: Site) -> None:
+    assets = site.out / "assets"
+    assets.mkdir()
+    for item in sorted(files("qk_leaderboard").joinpath("assets").iterdir(), key=lambda item: item.name):
+        (assets / item.name).write_bytes(item.read_bytes())
+    site.write()
+    (site.out / MARK).write_text(json.dumps(_DESCRIPTION) + "\n")
+
+
+def _is_ours(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        found = json.loads((folder / MARK).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("format") == _DESCRIPTION["format"]
