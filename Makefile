@@ -22,6 +22,7 @@ bench: $(VENV)/dev
 	$(BIN)/python tests/benchmarks/help_time.py
 	$(BIN)/python tests/benchmarks/overhead.py
 	$(BIN)/python tests/benchmarks/memory.py
+	$(BIN)/python tests/benchmarks/stats_speed.py
 
 # Stamps make the second call quick; a changed pyproject.toml installs again.
 $(VENV)/run: pyproject.toml

@@ -20,6 +20,7 @@ from qk_bench.records import MetricColumn
 
 CONFIDENCE = 0.95
 FLIPS = 10_000
+SAME = "no pair differs"
 Pair = tuple[int, int]
 
 
@@ -159,6 +160,7 @@ def _rates(question: Question, block: TaskScores, columns: dict[str, MetricColum
                     low, high = difference.interval(CONFIDENCE)
                     update = {"difference": difference.value, "low": low, "high": high}
                     update["effect"] = stats.cohens_h(float(a[both].mean()), float(b[both].mean()))
+                    update["note"] = "" if difference.gains or difference.losses else SAME
                     shown = _with_margin(shown.model_copy(update=update), difference, question)
             results.append(_Result(block, metric, pair, "rate", p, test, shown))
     return results
@@ -207,6 +209,7 @@ def _means(question: Question, block: TaskScores, columns: dict[str, MetricColum
             low, high = sample.interval(CONFIDENCE)
             effect = stats.cliffs_delta(*(block.values[metric][e][both] for e in pair))
             update = {"difference": sample.value, "low": _finite(low), "high": _finite(high), "effect": effect}
+            update["note"] = "" if differences[both, i].any() else SAME
             shown = _with_margin(shown.model_copy(update=update), sample, question)
         results[i] = _Result(block, metric, pair, "mean", float(p[i]), "sign flips of clusters", shown)
     return results

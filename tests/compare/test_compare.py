@@ -215,6 +215,14 @@ def test_usage_mistakes_are_one_line_that_names_the_mend(run: Path, tmp_path: Pa
         within_run(str(tmp_path / "empty"), None, Options())
 
 
+def test_pairs_that_never_differ_are_said_to_be_so(tmp_path: Path) -> None:
+    values = simulate(30, {"a": 0.5}, drifts={"a": 1.0})["a"]
+    found = _by_key(_report(str(write_run(tmp_path / "r", {"t": {"a": values, "b": values}}))))
+    assert {c.note for c in found.values()} == {"no pair differs"}
+    assert found["b", "t", "success"].high - found["b", "t", "success"].low > 0.05
+    assert found["b", "t", "drift"].p == 1
+
+
 def test_json_holds_no_nan_and_keeps_its_schema(run: Path) -> None:
     text = CliRunner().invoke(app, ["compare", str(run), "--format", "json"]).stdout
     assert "NaN" not in text
