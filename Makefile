@@ -23,6 +23,7 @@ bench: $(VENV)/dev
 	$(BIN)/python tests/benchmarks/scenes_speed.py
 	$(BIN)/python tests/benchmarks/overhead.py
 	$(BIN)/python tests/benchmarks/memory.py
+	$(BIN)/python tests/benchmarks/stats_speed.py
 
 # Stamps make the second call quick; a changed pyproject.toml installs again.
 $(VENV)/run: pyproject.toml
