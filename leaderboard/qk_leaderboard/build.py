@@ -13,26 +13,30 @@ from typing import Final
 from qk_bench.errors import UsageError
 from qk_bench.store import writing
 from qk_leaderboard.boards import make_boards
-from qk_leaderboard.pages import Site
+from qk_leaderboard.gallery import write_gallery
+from qk_leaderboard.pages import compute, downloads, gallery, leaderboard, models, pairs, provenance, tasks, versions
 from qk_leaderboard.reading import read_runs
+from qk_leaderboard.site import PAGES, Site
+from qk_leaderboard.training import read_trainings
 
 MARK: Final = "site.json"
 _DESCRIPTION: Final = {"format": "qk-bench site", "format_version": 1}
 
 
-def build_site(run_dirs: Sequence[Path], out_dir: Path) -> Path:
+def build_site(run_dirs: Sequence[Path], out_dir: Path, training: Sequence[Path] = ()) -> Path:
     """Write the site of runs into a folder; see `qk_leaderboard.build`."""
     if not run_dirs:
         raise UsageError("a site needs at least one run")
     out = out_dir.absolute()
     if out.exists() and not _is_ours(out):
         raise UsageError(f"{out_dir} exists and is not a site", "name another folder with --out")
+    trainings = read_trainings(training)
     boards = make_boards(read_runs(run_dirs))
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with writing(out):
         try:
             temporary.mkdir(parents=True)
-            _write(Site(boards, temporary))
+            _write(Site(boards, temporary, trainings))
             if out.exists():
                 old = out.with_name(f".{out.name}.{os.getpid()}.old")
                 out.replace(old)
@@ -50,7 +54,15 @@ def _write(site: Site) -> None:
     assets.mkdir()
     for item in sorted(files("qk_leaderboard").joinpath("assets").iterdir(), key=lambda item: item.name):
         (assets / item.name).write_bytes(item.read_bytes())
-    site.write()
+    data = site.out / "data"
+    data.mkdir()
+    for board in site.boards:
+        site.galleries[board.id] = write_gallery(board, site.out / "images", data / board.id)
+    absent = set() if any(site.duels.values()) else {"pairs.html"}
+    absent |= set() if versions.has_versions(site) else {"versions.html"}
+    site.pages = {href for _, href in PAGES} - absent - {"claims.html"}
+    for page in (leaderboard, pairs, gallery, models, tasks, compute, versions, provenance, downloads):
+        page.write(site)
     (site.out / MARK).write_text(json.dumps(_DESCRIPTION) + "\n")
 
 
