@@ -166,7 +166,7 @@ def _no_storage(key: str) -> NDArray[np.float32]:
 def _read(load: Callable[[], Any]) -> Tensors:
     try:
         return dict(_leaves(load()))
-    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, IndexError) as error:
+    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, LookupError, OverflowError, MemoryError) as error:
         raise WeightsError(f"not a weights file: {error}") from error
     except (TypeError, ValueError, AttributeError, UnicodeDecodeError) as error:  # opcodes used on the stand-ins
         raise WeightsError(f"not a weights file: malformed pickle ({error})") from error

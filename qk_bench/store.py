@@ -53,6 +53,8 @@ DROPPED: Final = "dropped.jsonl"
 PAGE: Final = "site"
 UNEXPECTED: Final = "unexpected.txt"
 LOCK: Final = "lock"
+MISSING_IMAGE: Final = "missing image"
+CORRUPT_IMAGE: Final = "corrupt image"
 OURS: Final = (MANIFEST, OUTCOMES, TIMINGS, SCORES, AGGREGATES, JOURNAL, IMAGES, LOGS, DROPPED, PAGE, UNEXPECTED, LOCK)
 _MARK: Final = "qk-bench run:"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -272,8 +274,8 @@ class RunDirectory:
             with self.image_path(sha).open("rb") as file:
                 whole = hashlib.file_digest(file, "sha256").hexdigest() == sha
         except OSError:
-            return "missing image"
-        return None if whole else "corrupt image"
+            return MISSING_IMAGE
+        return None if whole else CORRUPT_IMAGE
 
     def read_image(self, sha: str) -> NDArray[np.uint8]:
         """The pixels of a stored image.
@@ -285,9 +287,9 @@ class RunDirectory:
         try:
             data = path.read_bytes()
         except OSError:
-            raise DamagedRunError(f"missing image {path}") from None
+            raise DamagedRunError(f"{MISSING_IMAGE} {path}") from None
         if hashlib.sha256(data).hexdigest() != sha:
-            raise DamagedRunError(f"corrupt image {path}")
+            raise DamagedRunError(f"{CORRUPT_IMAGE} {path}")
         return decode_png(data)
 
     def read_outcome(self, offset: int) -> Outcome:

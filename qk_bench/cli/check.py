@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from qk_bench.conformance import Check
     from qk_bench.plugins import FoundTask
 
-app = typer.Typer(no_args_is_help=True, help="Check that a model or a task keeps its promises.")
+app = typer.Typer(help="Check that a model or a task keeps its promises.")
 
 
 @app.command()

@@ -157,6 +157,7 @@ def _markdown(summary: Summary) -> str:
 def _print_table(summary: Summary) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False)
@@ -167,9 +168,9 @@ def _print_table(summary: Summary) -> None:
         if rows:
             table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
             for name in head:
-                table.add_column(name)
+                table.add_column(escape(name))
             for row in rows:
-                table.add_row(*row)
+                table.add_row(*map(escape, row))
             console.print(table)
     for note in _notes(summary):
         console.print(note, markup=False)

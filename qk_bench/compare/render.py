@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from qk_bench.compare.records import Comparison, GateCell, Ranking, Report, Side
+from qk_bench.text import markdown_safe, markdown_table, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,21 +28,19 @@ def print_table(report: Report, console: Console) -> None:
         for name in head:
             table.add_column(name, no_wrap=name in ("B - A", "A", "B"))
         for row in rows:
-            table.add_row(*(_plain(cell) for cell in row))
-        console.print(f"\n{_plain(title)}", markup=False)
+            table.add_row(*(plain(cell) for cell in row))
+        console.print(f"\n{plain(title)}", markup=False)
         console.print(table)
     for line in _footer(report):
-        console.print(_plain(line), markup=False)
+        console.print(plain(line), markup=False)
 
 
 def markdown(report: Report) -> str:
     """The report as Markdown, for a page or a comment on a change."""
     parts = []
     for title, head, rows in _sections(report):
-        parts += [f"### {_escape(title)}", "", _line(head), _line(["---"] * len(head))]
-        parts += [_line(map(_escape, row)) for row in rows]
-        parts.append("")
-    parts += [f"- {_escape(line)}" for line in _footer(report)]
+        parts += [f"### {markdown_safe(title)}", "", *markdown_table(head, rows), ""]
+    parts += [f"- {markdown_safe(line)}" for line in _footer(report)]
     return "\n".join(parts)
 
 
@@ -63,7 +61,7 @@ def junit(report: Report) -> str:
 
 
 def _suite(root: ElementTree.Element, name: str, cases: list[ElementTree.Element]) -> None:
-    suite = ElementTree.SubElement(root, "testsuite", name=_plain(name), tests=str(len(cases)), errors="0")
+    suite = ElementTree.SubElement(root, "testsuite", name=plain(name), tests=str(len(cases)), errors="0")
     for kind in ("failure", "skipped"):
         suite.set("failures" if kind == "failure" else kind, str(sum(c.find(kind) is not None for c in cases)))
     suite.extend(cases)
@@ -71,24 +69,24 @@ def _suite(root: ElementTree.Element, name: str, cases: list[ElementTree.Element
 
 def _case(c: Comparison) -> ElementTree.Element:
     name = f"{c.metric} on {c.task}"
-    case = ElementTree.Element("testcase", classname=_plain(f"{c.b.label} against {c.a.label}"), name=_plain(name))
+    case = ElementTree.Element("testcase", classname=plain(f"{c.b.label} against {c.a.label}"), name=plain(name))
     text = f"{c.verdict}: {_difference(c)}, {_p(c)}, n = {c.n}"
     if c.verdict in ("inconclusive", "too few clusters", "not tested"):
-        ElementTree.SubElement(case, "skipped", message=_plain(text))
-    ElementTree.SubElement(case, "system-out").text = _plain(text)
+        ElementTree.SubElement(case, "skipped", message=plain(text))
+    ElementTree.SubElement(case, "system-out").text = plain(text)
     return case
 
 
 def _gate_case(cell: GateCell) -> ElementTree.Element:
     case = ElementTree.Element(
-        "testcase", classname=_plain(f"{cell.b} against {cell.a}"), name=_plain(f"{cell.metric} on {cell.task}")
+        "testcase", classname=plain(f"{cell.b} against {cell.a}"), name=plain(f"{cell.metric} on {cell.task}")
     )
     text = f"{cell.verdict}: {_gate_text(cell)}"
     if cell.verdict == "drop":
-        ElementTree.SubElement(case, "failure", message=_plain(text), type="regression")
+        ElementTree.SubElement(case, "failure", message=plain(text), type="regression")
     elif cell.verdict == "inconclusive":
-        ElementTree.SubElement(case, "skipped", message=_plain(text))
-    ElementTree.SubElement(case, "system-out").text = _plain(text)
+        ElementTree.SubElement(case, "skipped", message=plain(text))
+    ElementTree.SubElement(case, "system-out").text = plain(text)
     return case
 
 
@@ -187,21 +185,3 @@ def _footer(report: Report) -> list[str]:
         f"Rows marked * are exploratory: p by Benjamini-Hochberg over {other}.",
         f"Intervals are at {report.confidence:.0%} each, uncorrected; verdicts at α = {report.alpha:g}.",
     ]
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-
-
-def _plain(text: str) -> str:
-    """Without control characters and overrides of the writing direction, which names of others may hold."""
-    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def _escape(text: str) -> str:
-    """Safe inside a Markdown table: no markup of the text's own works."""
-    text = _plain(text).replace("\n", " ").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\|`*_\[\]!~])", r"\\\1", text)

@@ -55,8 +55,10 @@ def _covariance(features: NDArray[np.float32], mean: NDArray[np.float64]) -> NDA
     n, d = features.shape
     shift = mean.astype(np.float32)
     total = np.zeros((d, d))
+    buffer = np.empty((min(n, _ROWS), d), np.float32)
     for start in range(0, n, _ROWS):
-        block = features[start : start + _ROWS] - shift
+        rows = features[start : start + _ROWS]
+        block = np.subtract(rows, shift, out=buffer[: len(rows)])
         total += block.T @ block
     rest = mean - shift
     return np.asarray((total - n * np.outer(rest, rest)) / (n - 1))

@@ -52,7 +52,8 @@ class Lpips:
             for i in range(count)
         ]
         self._heads = [tensors[f"lin{i}"].reshape(1, -1, 1, 1) for i in range(5)]
-        self._shift, self._scale = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (_SHIFT, _SCALE))
+        shift, scale = (torch.tensor(v, dtype=torch.float64).reshape(1, 3, 1, 1) for v in (_SHIFT, _SCALE))
+        self._gain, self._offset = (1 / (127.5 * scale)).float(), ((1 + shift) / scale).float()
 
     def maps(self, first: Sequence[NDArray[np.uint8]], second: Sequence[NDArray[np.uint8]]) -> list[Any]:
         """The distance at each place of each of the five layers.
@@ -68,14 +69,15 @@ class Lpips:
         n = len(first)
         with torch.inference_mode():
             images = torch.from_numpy(np.stack([*first, *second]))  # (2B, H, W, 3)
-            x = images.permute(0, 3, 1, 2).float() / 127.5 - 1  # (2B, 3, H, W) in [-1, 1], channels last
-            x = (x - self._shift) / self._scale
+            x = images.permute(0, 3, 1, 2).float()  # (2B, 3, H, W) in [0, 255], channels last
+            x = x.mul_(self._gain).sub_(self._offset)  # to [-1, 1], less shift, over scale
             maps: list[Any] = []
             convolutions = iter(self._convolutions)
             for step in self._layers:
                 if step == "tap":
-                    unit = x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
-                    maps.append(((unit[:n] - unit[n:]).square() * self._heads[len(maps)]).sum(1, keepdim=True))
+                    unit = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).add_(1e-10)
+                    difference = unit[:n].sub_(unit[n:]).square_()
+                    maps.append(torch.nn.functional.conv2d(difference, self._heads[len(maps)]))
                 elif step[-1] == "pool":
                     x = torch.nn.functional.max_pool2d(x, step[0], step[1])
                 else:

@@ -49,6 +49,10 @@ def admit(
     problems = list(found.problems)
     if found.torn is not None and manifest is not None and manifest.status == "complete":
         problems.append(f"{OUTCOMES}: its last line is torn")
+    if found.edited:
+        raise DamagedRunError(
+            f"{run.path / OUTCOMES} was edited after the run wrote it", "restore it, or start over with --fresh"
+        )
     if problems:
         set_aside(run, found)
         if manifest is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import threading
 import time
 from array import array
 from collections import deque
@@ -176,7 +177,7 @@ class _Execution:
             tasks=len(self.spec.tasks),
             samples=sum(segment.samples for segment in self.segments) // len(self.spec.models),
             seeds=len(self.spec.seeds),
-            image_bytes=left * self.spec.resolution**2 * 2,
+            image_bytes=left * self.spec.resolution**2 * 3,
             free_bytes=shutil.disk_usage(self.run.path).free,
         )
 
@@ -220,6 +221,8 @@ class _Execution:
 
     def _emit(self, item: Item, answer: Answer, cost: Cost) -> None:
         """Store an answer: the image first, then the line that names it."""
+        if not self.shown:  # the first answer: the worker has started, a core may be free
+            threading.Thread(target=tables.warm_up, daemon=True).start()
         request, model, detail = item.request, item.segment.model.card.name, answer.detail
         image, width, height = None, None, None
         if answer.pixels is not None:

@@ -133,7 +133,7 @@ class Scorer:
             self._readers[name] = reader
         sample, content = reader.read(outcome.index)
         seed = noise_seed(sample.suite, sample.id, outcome.seed)
-        if outcome.key != outcome_key(self._cards[outcome.model], content, seed):
+        if outcome.sample_id != sample.id or outcome.key != outcome_key(self._cards[outcome.model], content, seed):
             raise DamagedRunError(
                 f"{self._run.path}: sample {outcome.sample_id} is not the one its outcome was made from; "
                 f"suite {outcome.suite} has changed",

@@ -113,12 +113,14 @@ def summarise(run: RunDirectory) -> Summary:
         scored=scored,
         problems=tuple(problems),
         lines=tuple(_lines(manifest, values)),
-        aggregates=tuple(_aggregates(run)),
+        aggregates=() if AGGREGATES in found.changed_files else tuple(_aggregates(run)),
     )
 
 
 def _tables(run: RunDirectory, manifest: Manifest, found: Inspection) -> Iterator[pa.Table]:
     """The rows of `scores.parquet`; those of the journal while a run is not finished."""
+    if SCORES in found.changed_files:
+        return
     if (run.path / SCORES).exists():
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -193,5 +195,6 @@ def _aggregates(run: RunDirectory) -> Iterable[dict[str, Any]]:
         return []
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, Any]] = pq.read_table(run.path / AGGREGATES).to_pylist()
+    with pq.ParquetFile(run.path / AGGREGATES) as file:
+        rows: list[dict[str, Any]] = file.read().to_pylist()
     return rows

@@ -26,6 +26,14 @@ GROUP_ROWS: Final = 1 << 16
 """A row group is written as soon as it has this many rows; what is held in memory does not grow with the run."""
 
 
+def warm_up() -> None:
+    """Import what writes tables. Called beside the first requests, so that the end of a run need not wait for it."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    pa.array([""])  # the first conversion looks for pandas, and imports it where it is installed
+
+
 class Journal:
     """Where the scores of each block are in `scores.jsonl`.
 

@@ -18,6 +18,7 @@ from qk_bench.stats.power import (
 from qk_bench.stats.preference import BradleyTerry, bradley_terry
 from qk_bench.stats.ranks import rank_intervals, tie_groups
 from qk_bench.stats.rates import RateDifference, rate_difference, rate_interval
+from qk_bench.stats.ratios import relative_change
 from qk_bench.stats.variance import VarianceSplit, variance_split
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "rate_difference",
     "rate_interval",
     "read_pilot",
+    "relative_change",
     "required_samples",
     "required_samples_for_margin",
     "sign_flip_exact",

@@ -38,6 +38,7 @@ from qk_bench.stats import (
     rate_difference,
     rate_interval,
     read_pilot,
+    relative_change,
     sign_flip_exact,
     sign_flip_test,
 )
@@ -199,6 +200,12 @@ def coverage(repetitions: int) -> Iterator[Measurement]:
                 hits += low <= -drop <= high
             case = f"difference of rates, {rate:.0%} → {rate - drop:.0%}"
             yield Measurement(table, case, str(shape), hits / repetitions, 0.93)
+        rng, hits = _rng(table, shape, "relative"), 0
+        for _ in range(repetitions):
+            latent = simulate(rng, shape)
+            e = relative_change(observe(latent[0], "success", 0.6), observe(latent[1], "success", 0.75), codes)
+            hits += e.low <= 0.25 <= e.high
+        yield Measurement(table, "relative change of a rate, 60% → 75%", str(shape), hits / repetitions, 0.93)
         for kind in ("normal", "skewed"):
             for paired in (False, True):
                 rng, hits = _rng(table, shape, kind, paired), 0

@@ -103,7 +103,7 @@ def torch_fidelity_folders(first: Path, second: Path, weights_file: str, **metri
 
 
 def clean_fid_model(folder: Path) -> Any:
-    """What clean-fid takes as `custom_feat_extractor`: resized float (B, 3, 299, 299) → (B, 2048), its own arithmetic."""
+    """What clean-fid takes as `custom_feat_extractor`: resized float (B, 3, 299, 299) → (B, 2048)."""
     net = torch_fidelity_extractor(folder)
     names = (*(f"Conv2d_{n}" for n in ("1a_3x3", "2a_3x3", "2b_3x3")), "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
     steps = [*names, "MaxPool_2", *(f"Mixed_{n}" for n in _BLOCKS), "AvgPool"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from random import Random
 from typing import Any
 
@@ -78,7 +78,8 @@ HELD_OUT_PHRASINGS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 _RELATION_WORDS = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
-_EXTREMES = {"leftmost": (0, 1), "rightmost": (0, -1), "topmost": (1, 1), "lowest": (1, -1)}  # axis, sign: smallest wins
+# Axis and sign: the object with the smallest signed coordinate is meant.
+_EXTREMES = {"leftmost": (0, 1), "rightmost": (0, -1), "topmost": (1, 1), "lowest": (1, -1)}
 _GENERIC = ("object", "shape")
 
 
@@ -185,13 +186,18 @@ def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
     return tuple(patterns)
 
 
+@lru_cache(maxsize=4096)
+def _noun_phrase(text: str) -> dict[str, str | None] | None:
+    match = _NP.fullmatch(text)
+    return match.groupdict() if match else None
+
+
 def _denotes(scene: Scene, text: str, *, strict: bool) -> list[int]:
     """Ids of the objects a noun phrase may mean; `strict` counts only what holds with a margin to spare."""
-    match = _NP.fullmatch(text)
-    if not match:
+    g = _noun_phrase(text)
+    if g is None:
         return []
     margin = -MARGIN if strict else MARGIN
-    g = match.groupdict()
     found = [
         o for o in scene.objects
         if (not g["size"] or o.size == g["size"])
@@ -219,7 +225,7 @@ def _denotes(scene: Scene, text: str, *, strict: bool) -> list[int]:
 def read(scene: Scene, instruction: str) -> list[Reading]:
     """Every reading of an instruction that fits a scene, over all operations and phrasings.
 
-    A composition of two (`A, and B`) gives readings of operation `first+second`, with slots named `first.x`, `second.x` ….
+    A composition of two (`A, and B`) gives readings of operation `A+B`, with slots named `first.x`, `second.x` ….
     Borderline references count as possible, so more than one reading means that the instruction could be misunderstood.
     """
     readings = list(dict.fromkeys(_read_one(scene, instruction)))
@@ -263,7 +269,7 @@ def _read_one(scene: Scene, instruction: str) -> Iterator[Reading]:
             ids = [v for _, v in combination]
             if len(set(ids)) == len(ids):
                 if operation.startswith("exchange"):  # X and Y, Y and X: the same edit
-                    combination = [(s, i) for s, i in zip(("x", "y"), sorted(ids), strict=True)]  # type: ignore[type-var]
+                    combination = list(zip(("x", "y"), sorted(ids, key=int), strict=True))
                 yield Reading(operation, (*combination, *sorted(fixed)))
 
 

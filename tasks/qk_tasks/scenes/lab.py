@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,14 +35,16 @@ def to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def colour_distance(a: Sequence[float], b: Sequence[float]) -> float:
     """CIE76 ΔE of two sRGB colours in [0, 255]."""
-    return math.dist(_lab(a), _lab(b))
+    return math.dist(_lab(tuple(a)), _lab(tuple(b)))
 
 
-def _lab(colour: Sequence[float]) -> tuple[float, float, float]:
-    linear = [_linear[round(min(max(v, 0), 255))] for v in colour]
-    xyz = [float(row[0] * linear[0] + row[1] * linear[1] + row[2] * linear[2]) for row in _ROWS]
+@lru_cache(maxsize=64)
+def _lab(colour: tuple[float, ...]) -> tuple[float, float, float]:
+    r, g, b = (_linear_list[round(min(max(v, 0), 255))] for v in colour)
+    xyz = [row[0] * r + row[1] * g + row[2] * b for row in _ROWS]
     x, y, z = (v ** (1 / 3) if v > 0.008856 else 7.787 * v + 16 / 116 for v in xyz)
     return 116 * y - 16, 500 * (x - y), 200 * (y - z)
 
 
+_linear_list = _linear.tolist()
 _ROWS = (_RGB_TO_XYZ / _WHITE[:, None]).tolist()

@@ -12,8 +12,20 @@ from qk_tasks.photographs import of_split
 from qk_tasks.scenes import grammar
 from qk_tasks.scenes.edits import Edit, apply, other_sizes
 from qk_tasks.scenes.world import (
-    COLOURS, HELD_OUT, MARGIN, PLACES, RELATIONS, SHAPES, SIZE_JITTER, SIZES,
-    Background, Obj, Scene, in_place, in_relation, overlap,
+    COLOURS,
+    HELD_OUT,
+    MARGIN,
+    PLACES,
+    RELATIONS,
+    SHAPES,
+    SIZE_JITTER,
+    SIZES,
+    Background,
+    Obj,
+    Scene,
+    in_place,
+    in_relation,
+    overlap,
 )  # fmt: skip
 
 SPLITS = ("train", "val", "test", "ood-phrasing", "ood-combination")
@@ -24,7 +36,16 @@ TASKS: dict[str, tuple[tuple[str, float], ...]] = {  # the operations of each ta
     "layout": (("move_place", 0.375), ("move_relative", 0.375), ("exchange_places", 0.25)),
     "structural": (("resize", 0.5), ("change_shape", 0.5)),
 }
-COMPOSABLE = ("recolour", "insert_place", "insert_relative", "remove", "move_place", "move_relative", "resize", "change_shape")
+COMPOSABLE = (
+    "recolour",
+    "insert_place",
+    "insert_relative",
+    "remove",
+    "move_place",
+    "move_relative",
+    "resize",
+    "change_shape",
+)
 BACKGROUNDS = (("gradient", 0.25), ("clouds", 0.2), ("stripes", 0.15), ("checks", 0.15), ("photo", 0.25))
 OCCLUDED = 0.2  # share of scenes in which one object covers part of another
 GAP = 0.02  # least distance between the discs of two objects that do not cover each other
@@ -125,7 +146,9 @@ class _Drawer:
                 radius = SIZES[size] * (1 + SIZE_JITTER * (2 * rng.random() - 1))
                 return Obj(id, shape, colour, size, 0.0, 0.0, round(radius, 5))
 
-    def _spot(self, scene: Scene, obj: Obj, fits: Callable[[float, float], bool], cell: str | None = None) -> Obj | None:
+    def _spot(
+        self, scene: Scene, obj: Obj, fits: Callable[[float, float], bool], cell: str | None = None
+    ) -> Obj | None:
         """The object at a random free place that `fits`, or None after some tries."""
         rng, room = self.rng, obj.r + EDGE
         x0, y0, x1, y1 = room, room, 1 - room, 1 - room
@@ -147,7 +170,8 @@ class _Drawer:
 
         def fits(x: float, y: float) -> bool:
             reach = below.r + obj.r
-            return 0.75 * reach < ((x - below.x) ** 2 + (y - below.y) ** 2) ** 0.5 < 0.92 * reach
+            distance: float = ((x - below.x) ** 2 + (y - below.y) ** 2) ** 0.5
+            return 0.75 * reach < distance < 0.92 * reach
 
         rng, room = self.rng, obj.r + EDGE
         for _ in range(60):
@@ -238,8 +262,8 @@ class _Drawer:
                 kind = self._new_kind(scene, novel=self.novel)._replace(id=10 + len(taken))
                 named_size = rng.random() < 0.4
                 slots["new"] = f"a {kind.size} {kind.name}" if named_size else f"a {kind.name}"
-                edit = edit._replace(x=kind.id, shape=kind.shape, colour=kind.colour, size=kind.size if named_size else None)
-                x, others = kind, free
+                edit = edit._replace(x=kind.id, shape=kind.shape, colour=kind.colour)
+                edit, x, others = edit._replace(size=kind.size) if named_size else edit, kind, free
         if operation.endswith("_place"):
             cell = _pick(PLACES, rng)
             if operation == "move_place" and in_place(x.x, x.y, cell, 2 * MARGIN):

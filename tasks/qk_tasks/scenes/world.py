@@ -32,10 +32,12 @@ PLACES: dict[str, tuple[int, int]] = {  # column and row of a 3 x 3 grid
     "bottom left": (0, 2), "bottom centre": (1, 2), "bottom right": (2, 2),
 }  # fmt: skip
 
-HELD_OUT = frozenset(zip(COLOURS, ("star", "cross", "ring", "heart", "triangle", "diamond", "circle", "square"), strict=True))
+_PARTNERS = ("star", "cross", "ring", "heart", "triangle", "diamond", "circle", "square")
+HELD_OUT = frozenset(zip(COLOURS, _PARTNERS, strict=True))
 """The (colour, shape) pairs that train, val, test and ood-phrasing never show: one of each colour, one of each shape."""
 
-MARGIN = 0.03  # how far from a boundary a spatial statement must be to be said, and how far over it may go to be accepted
+# How far from a boundary a spatial statement must be to be said, and how far over it a placement may be to be accepted.
+MARGIN = 0.03
 
 
 class Obj(NamedTuple):
