@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from qk_bench.claims.records import ClaimReport
 from qk_leaderboard import scales
 from qk_leaderboard.boards import Board, Entry
 from qk_leaderboard.costs import Cost, make_costs
@@ -41,10 +42,13 @@ class Site:
         boards: The boards, the first of which is shown first.
         out: The folder to write to.
         trainings: Training records by the hash of the weights they made.
+        claims: Verdicts on published claims.
     """
 
-    def __init__(self, boards: Sequence[Board], out: Path, trainings: dict[str, Training]) -> None:
-        self.boards, self.out, self.trainings = boards, out, trainings
+    def __init__(
+        self, boards: Sequence[Board], out: Path, trainings: dict[str, Training], claims: Sequence[ClaimReport]
+    ) -> None:
+        self.boards, self.out, self.trainings, self.claims = boards, out, trainings, claims
         self.cells: dict[str, Cells] = {board.id: make_cells(board) for board in boards}
         self.costs: dict[str, dict[str, Cost]] = {board.id: make_costs(board) for board in boards}
         self.duels: dict[str, Duels | None] = {board.id: make_duels(board) for board in boards}
