@@ -14,6 +14,8 @@ from qk_bench.store import RunDirectory
 
 WHOLE_CALL = {
     "raise": ("model_error", "ValueError: first line second line of <object object at 0x…>"),
+    "unprintable": ("model_error", "OSError: no file \N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[31m"),
+    "speechless": ("model_error", "SpeechlessError"),
     "exit": ("model_error", "SystemExit: left"),
     "kill": ("model_error", "the worker was killed (SIGKILL; out of memory?)"),
     "segfault": ("model_error", "the worker crashed (SIGSEGV)"),
