@@ -82,6 +82,7 @@ def test_two_folders_of_photographs_are_scored_with_the_broken_file_named(
     outputs, references = (Folder(folder) for folder in folders)
     found = {value.id: value for value in score_folders(outputs, references, metrics)}
     assert list(outputs.broken) == ["zz-broken.png"]
+    assert not references.broken
     fid = found["fid[inception-tf,clean-resize,ref=folder,n=12]"]
     assert fid.value is not None
     assert fid.low is not None
@@ -89,7 +90,7 @@ def test_two_folders_of_photographs_are_scored_with_the_broken_file_named(
     assert fid.low <= fid.value <= fid.high
     assert "kid[inception-tf,clean-resize,subsets=100x1000,seed=0,ref=folder,n=12]" in found
     assert found["precision[inception-tf,clean-resize,k=3|5,ref=folder,n=12]"].value is not None
-    assert found["psnr[cap=100]"].value is None
+    assert found["psnr[cap=100]"].n == 12
     again = {value.id: value for value in score_folders(outputs, references, metrics)}
     assert again == found
 
