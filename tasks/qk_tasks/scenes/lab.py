@@ -38,7 +38,7 @@ def to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     lab[0] -= np.float32(16)
     np.multiply(f[0] - f[1], np.float32(500), out=lab[1])
     np.multiply(f[1] - f[2], np.float32(200), out=lab[2])
-    return lab.reshape(3, *image.shape[:2])
+    return np.asarray(lab.reshape(3, *image.shape[:2]), dtype=np.float32)
 
 
 def colour_distance(a: Sequence[float], b: Sequence[float]) -> float:
