@@ -100,6 +100,7 @@ class Faulty(Painter):
             "text": "an image",
             "larger": np.kron(image, np.ones((2, 2, 1), np.uint8)),
             "refused": Failure("refused", "not\nallowed"),
+            "no failure": Failure("ok", "?"),  # type: ignore[arg-type]
             "pil": Image.fromarray(image),
         }
         modes = ("RGBA", "L", "P", "CMYK", "I;16", "F", "1")

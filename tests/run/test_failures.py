@@ -30,6 +30,7 @@ ONE_IMAGE = {
     "empty": "empty image",
     "huge": "image of 9000x9000 pixels",
     "none": "returned NoneType",
+    "no failure": "returned a Failure of status 'ok'",
     "text": "returned str",
     "RGBA": "image of mode RGBA, expected RGB",
     "L": "image of mode L, expected RGB",

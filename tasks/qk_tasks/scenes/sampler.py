@@ -307,7 +307,7 @@ class _Drawer:
         for slot, obj in (("x", x), ("y", y)):
             if obj is None or (slot == "x" and edit.operation.startswith("insert")):
                 continue
-            words = grammar.refer(source, obj, self.rng)
+            words = grammar.refer(source, obj, self.rng, bare=slot == "y" and edit.relation is not None)
             if words is None or (scene is not source and not grammar.means(scene, words[0], obj)):
                 return None
             slots[slot] = words[0]
