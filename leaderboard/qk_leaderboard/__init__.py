@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def build(run_dirs: Sequence[Path], out_dir: Path) -> Path:
+def build(run_dirs: Sequence[Path], out_dir: Path, training: Sequence[Path] = (), claims: Sequence[Path] = ()) -> Path:
     """Write the site of runs into a folder; the same runs give the same bytes.
 
     Args:
         run_dirs: Folders that `qkbench run` or `qkbench score` wrote.
         out_dir: Where to write; what an earlier build left there is replaced.
+        training: Folders that `qkbench train` wrote, for the pages of the models they made.
+        claims: Claim files, beside the installed ones that these runs speak to.
 
     Returns:
         The path of its `index.html`.
@@ -22,7 +24,7 @@ def build(run_dirs: Sequence[Path], out_dir: Path) -> Path:
     """
     from qk_leaderboard.build import build_site
 
-    return build_site(run_dirs, out_dir)
+    return build_site(run_dirs, out_dir, training, claims)
 
 
 __all__ = ["build"]

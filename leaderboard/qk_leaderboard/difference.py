@@ -31,33 +31,43 @@ LABELS: Final = {RIGHT: "changed right", WRONG: "changed wrong", MISSED: "missed
 _PALETTE: Final = [0, 0, 0] + [v for k in sorted(COLOURS) for v in COLOURS[k]]
 
 
-def classify(source: NDArray[np.uint8], target: NDArray[np.uint8], output: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The class of each pixel.
+class Judge:
+    """Classifies outputs of one sample; what source and target have to say is computed once.
 
     Args:
-        source: (H, W, 3) sRGB.
-        target: (H, W, 3) sRGB.
-        output: (H, W, 3) sRGB.
-
-    Returns:
-        (H, W) uint8: 0, or one of `RIGHT`, `WRONG`, `MISSED`, `SPILLED`.
+        source: (H, W, 3) uint8 sRGB.
+        target: (H, W, 3) uint8 sRGB.
     """
-    should = _differ(source, target)
-    did = _differ(source, output)
-    wrong = _differ(output, target)
-    classes = np.zeros(should.shape, np.uint8)
-    classes[should & ~wrong] = RIGHT
-    classes[should & wrong & did] = WRONG
-    classes[should & wrong & ~did] = MISSED
-    classes[~should & wrong & did] = SPILLED
-    return classes
 
+    def __init__(self, source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
+        self._source, self._target = source, target
+        self._lab_source, self._lab_target = lab(source), lab(target)
+        self._should = cie76(self._lab_source, self._lab_target) > TOLERANCE
 
-def _differ(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    differ = unequal(first, second)
-    if differ.any():
-        differ[differ] = cie76(lab(first[differ]), lab(second[differ])) > TOLERANCE
-    return differ
+    def classify(self, output: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The class of each pixel.
+
+        Args:
+            output: (H, W, 3) uint8 sRGB.
+
+        Returns:
+            (H, W) uint8: 0, or one of `RIGHT`, `WRONG`, `MISSED`, `SPILLED`.
+        """
+        did, wrong = unequal(output, self._source), unequal(output, self._target)
+        new = (
+            did & wrong
+        )  # neither as in the source nor as in the target: the only pixels whose colour is not yet known
+        colours = lab(output[new])
+        did &= self._should | new
+        wrong &= self._should | new
+        did[new] = cie76(colours, self._lab_source[new]) > TOLERANCE
+        wrong[new] = cie76(colours, self._lab_target[new]) > TOLERANCE
+        classes = np.zeros(self._should.shape, np.uint8)
+        classes[self._should & ~wrong] = RIGHT
+        classes[self._should & wrong & did] = WRONG
+        classes[self._should & wrong & ~did] = MISSED
+        classes[~self._should & wrong & did] = SPILLED
+        return classes
 
 
 def encode(classes: NDArray[np.uint8]) -> bytes:

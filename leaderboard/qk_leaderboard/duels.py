@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
@@ -13,7 +14,10 @@ from qk_bench import stats
 from qk_bench.compare.engine import Question, compare
 from qk_bench.compare.records import ALL_TASKS, Comparison, Report
 from qk_bench.compare.scores import Entrant, Field, TaskScores, load_run
-from qk_leaderboard.boards import SUCCESS, Board, Scope
+from qk_bench.records import MetricColumn
+from qk_leaderboard import scales
+from qk_leaderboard.boards import SUCCESS, Board, Entry, Scope, rows_of
+from qk_leaderboard.results import cells_of
 
 ALPHA: Final = 0.05
 
@@ -143,3 +147,70 @@ def _union(parts: list[TaskScores]) -> TaskScores:
         np.concatenate([getattr(part, name) for part in parts])[first] for name in ("samples", "seeds", "clusters")
     )
     return replace(parts[0], samples=samples, seeds=seeds, clusters=clusters, values={})
+
+
+@dataclass(frozen=True)
+class Change:
+    """One version of a model, and how it differs from the one before.
+
+    Attributes:
+        estimates: Value and interval per metric, on all its tasks together.
+        comparisons: Per metric, this version against the one before; empty for the first.
+    """
+
+    estimates: dict[str, stats.Estimate]
+    comparisons: dict[str, Comparison]
+
+    def texts(self, metric: str, column: MetricColumn) -> dict[str, str]:
+        """The change in one metric, written."""
+        c = self.comparisons.get(metric)
+        if c is None or c.difference is None:
+            return {"difference": "", "interval": "", "verdict": "", "p": ""}
+        factor = 100.0 if scales.is_share(column) else 1.0
+        decimals = 1 if factor == 100.0 else 3
+        low, high = (scales.decimal((v or 0.0) * factor, decimals, sign=True) for v in (c.low, c.high))
+        return {
+            "difference": scales.decimal(c.difference * factor, decimals, sign=True),
+            "interval": "" if c.low is None else f"[{low}, {high}]",
+            "verdict": c.verdict,
+            "p": "" if c.p_corrected is None else f"{max(c.p_corrected, 0.0001):.4f}",
+        }
+
+
+def changes(board: Board, versions: Sequence[Entry]) -> list[Change]:
+    """How a model's versions differ, each from the one before, on the rows they have in common.
+
+    Args:
+        board: The board.
+        versions: The versions, oldest first.
+    """
+    found = []
+    for number, entry in enumerate(versions):
+        comparisons: dict[str, Comparison] = {}
+        if number:
+            comparisons = _change(board, versions[number - 1], entry)
+        found.append(Change(_estimates(board, entry), comparisons))
+    return found
+
+
+def _change(board: Board, old: Entry, new: Entry) -> dict[str, Comparison]:
+    runs = [load_run(entry.run.directory.path) for entry in (old, new)]
+    name = old.card.name
+    parts = [
+        [run.tasks[board.suite, t.task] for run in runs]
+        for t in new.tasks
+        if all((board.suite, t.task) in r.tasks for r in runs)
+    ]
+    tasks = tuple(_joined(list(pair), [run.models.index(name) for run in runs]) for pair in parts)
+    if not tasks:
+        return {}
+    field = Field((Entrant(runs[0], name, "before"), Entrant(runs[1], name, "after")), tasks, ())
+    report = compare(Question(field, ((0, 1),), ((0, 1),), alpha=ALPHA))
+    whole = ALL_TASKS if len(tasks) > 1 else tasks[0].task
+    return {c.metric: c for c in report.comparisons if c.task == whole and c.kind != "set"}
+
+
+def _estimates(board: Board, entry: Entry) -> dict[str, stats.Estimate]:
+    scope = Scope("all", "all", tuple(task.task for task in entry.tasks))
+    part = rows_of(entry.run.scores, board.suite, entry)
+    return {cell.metric: cell.estimate for cell in cells_of(part, scope) if cell.estimate}

@@ -6,11 +6,14 @@ their hash, and load when they come into view. Pages are independent of each oth
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
+import itertools
+import pickle
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from qk_bench.errors import QKBenchError
 from qk_bench.run.environment import cores
 from qk_leaderboard.boards import SUCCESS, Board
 from qk_leaderboard.pictures import Answer, Output, PageJob, write_page
@@ -76,18 +80,32 @@ def write_gallery(board: Board, images: Path, data: Path, *, examples: int = 4) 
     (data / "index.js").write_text(script("index", _index(board, table, per_page)))
     jobs = _jobs(board, table, per_page, images, data, examples)
     found: dict[str, list[dict[str, Any]]] = {task: [] for task in board.tasks}
-    for kept in _perform(jobs, len(table.rows)):
-        for sample in kept:
-            found[sample["task"]].append(sample)
+    for sample in _perform(jobs, len(table.rows)):
+        found[sample["task"]].append(sample)
     return Gallery(found, len(table.samples))
 
 
-def _perform(jobs: Iterator[PageJob], outputs: int) -> Iterator[list[dict[str, Any]]]:
-    if outputs <= FEW or cores() == 1:
-        yield from map(write_page, jobs)
-        return
-    with ProcessPoolExecutor(min(cores(), 8), mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(write_page, jobs)
+def _perform(jobs: Iterator[PageJob], outputs: int) -> list[dict[str, Any]]:
+    """Do the jobs, here or in processes of their own; give back the samples that are kept, in gallery order."""
+    workers = min(cores(), 8)
+    if outputs <= FEW or workers == 1:
+        return [sample for job in jobs for sample in write_page(job)]
+    command = [sys.executable, "-m", "qk_leaderboard.pictures"]
+    with contextlib.ExitStack() as stack:
+        pool = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            for _ in range(workers)
+        ]
+        for process, job in zip(itertools.cycle(pool), jobs, strict=False):
+            assert process.stdin is not None
+            pickle.dump(job, process.stdin)
+        kept: list[dict[str, Any]] = []
+        for process in pool:
+            answer, _ = process.communicate()
+            if process.returncode:
+                raise QKBenchError("a process that draws the gallery has failed; its message is above")
+            kept += pickle.loads(answer)
+    return sorted(kept, key=lambda sample: int(sample["n"]))
 
 
 def _table(board: Board) -> _Table:
@@ -175,6 +193,8 @@ def _index(board: Board, table: _Table, per_page: int) -> dict[str, Any]:
 
 def _jobs(board: Board, table: _Table, per_page: int, images: Path, data: Path, examples: int) -> Iterator[PageJob]:
     folders = {entry.run.label: entry.run.directory.path for held in board.entries.values() for entry in held}
+    names = ("model_number", "seed", "status", "image", "width", "height", "success", "reason", "detail", "run")
+    columns = {name: table.rows[name].tolist() for name in names}
     left = dict.fromkeys(board.tasks, examples)
     bounds = np.searchsorted(table.rows["sample"].to_numpy(), np.arange(len(table.samples) + 1))
     make = partial(
@@ -185,29 +205,28 @@ def _jobs(board: Board, table: _Table, per_page: int, images: Path, data: Path, 
         answers = []
         for number in range(start, min(start + per_page, len(table.samples))):
             task, index, id = table.samples[number]
-            rows = slice(int(bounds[number]), int(bounds[number + 1]))
-            answers.append(Answer(task, int(index), id, _outputs(table, rows, folders), left[task] > 0))
+            rows = range(int(bounds[number]), int(bounds[number + 1]))
+            answers.append(Answer(task, int(index), id, _outputs(table, columns, rows, folders), left[task] > 0))
             left[task] -= 1
         yield make(name=f"samples-{page}", path=data / f"samples-{page}.js", answers=tuple(answers))
 
 
-def _outputs(table: _Table, rows: slice, folders: dict[str, Path]) -> tuple[Output, ...]:
-    part = table.rows.iloc[rows]
-    columns = ("model_number", "seed", "status", "image", "width", "height", "success", "reason", "detail", "run")
+def _outputs(table: _Table, columns: dict[str, list[Any]], rows: range, folders: dict[str, Path]) -> tuple[Output, ...]:
     found = []
-    for number, values in enumerate(zip(*(part[name] for name in columns), strict=True)):
-        model, seed, status, image, width, height, success, reason, detail, run = values
+    for row in rows:
+        image, width, success = columns["image"][row], columns["width"][row], columns["success"][row]
+        status = columns["status"][row]
         found.append(
             Output(
-                model=int(model),
-                seed=int(seed),
+                model=columns["model_number"][row],
+                seed=columns["seed"][row],
                 status=status,
                 image=image if isinstance(image, str) else None,
-                size=None if image is None or width is None or np.isnan(width) else (int(width), int(height)),
-                success=None if np.isnan(success) else bool(success),
-                reason=(reason if status == "ok" else detail) or "",
-                folder=folders[run],
-                values=tuple(None if np.isnan(v) else float(f"{v:.4g}") for v in table.values[rows.start + number]),
+                size=None if width is None or width != width else (int(width), int(columns["height"][row])),
+                success=None if success != success else bool(success),
+                reason=(columns["reason"][row] if status == "ok" else columns["detail"][row]) or "",
+                folder=folders[columns["run"][row]],
+                values=tuple(None if v != v else float(f"{v:.4g}") for v in table.values[row].tolist()),
             )
         )
     return tuple(found)

@@ -1,7 +1,8 @@
 """Writes one data page of the gallery: draws its samples again, links its images, makes its difference pictures.
 
-Runs in worker processes. A sample is drawn from the suite by its index, because a run stores only outputs; where the
-suite is not installed, or is no longer the one that was run, the page shows outputs without source and target.
+Runs in worker processes too, as `python -m qk_leaderboard.pictures`, which read jobs from stdin. A sample is drawn from
+the suite by its index, because a run stores only outputs; where the suite is not installed, or no longer the one that
+was run, the page shows outputs without source and target.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import pickle
 import shutil
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +28,7 @@ from qk_bench.plugins import load_suite
 from qk_bench.records import Sample
 from qk_bench.run.plan import SampleReader
 from qk_bench.store import RunDirectory
-from qk_leaderboard.difference import classify, encode
+from qk_leaderboard.difference import Judge, encode
 from qk_leaderboard.text import script
 
 MAX_DIFFERENCE_SIDE = 512
@@ -92,7 +95,7 @@ def _sample(job: PageJob, answer: Answer) -> dict[str, Any]:
             "references": [_put(job.images, reference) for reference in sample.references],
             "size": [sample.width, sample.height],
         }
-    differences: dict[str, str] = {}
+    differences = _Differences(sample)
     entry["outputs"] = [_output(job, output, sample, differences) for output in answer.outputs]
     return entry
 
@@ -119,7 +122,7 @@ def _suite(ref: str, digest: str) -> Suite | None:
     return suite if suite.digest() == digest else None
 
 
-def _output(job: PageJob, output: Output, sample: Sample | None, differences: dict[str, str]) -> dict[str, Any]:
+def _output(job: PageJob, output: Output, sample: Sample | None, differences: _Differences) -> dict[str, Any]:
     entry: dict[str, Any] = {"m": output.model, "s": output.seed}
     if output.success is not None:
         entry["ok"] = int(output.success)
@@ -135,23 +138,31 @@ def _output(job: PageJob, output: Output, sample: Sample | None, differences: di
         entry["image"] = output.image
         if sample is not None and output.size not in (None, (sample.width, sample.height)):
             entry["size"] = output.size
-        if output.image not in differences:
-            differences[output.image] = _difference(sample, data)
-        entry["diff"] = differences[output.image]
+        entry["diff"] = differences.of(output.image, data)
     if any(value is not None for value in output.values):
         entry["values"] = output.values
     return entry
 
 
-def _difference(sample: Sample | None, data: bytes) -> str:
-    """The difference picture as base64; empty where source or target is not known."""
-    if sample is None or sample.source is None or sample.target is None:
-        return ""
-    side = max(sample.width, sample.height)
-    scale = min(1.0, MAX_DIFFERENCE_SIDE / side)
-    width, height = max(1, round(sample.width * scale)), max(1, round(sample.height * scale))
-    source, target, output = (resample(p, width, height) for p in (sample.source, sample.target, decode_png(data)))
-    return base64.b64encode(encode(classify(source, target, output))).decode()
+class _Differences:
+    """The difference pictures of one sample's outputs, each made once."""
+
+    def __init__(self, sample: Sample | None) -> None:
+        self._made: dict[str, str] = {}
+        self._judge: Judge | None = None
+        if sample is not None and sample.source is not None and sample.target is not None:
+            scale = min(1.0, MAX_DIFFERENCE_SIDE / max(sample.width, sample.height))
+            self._size = max(1, round(sample.width * scale)), max(1, round(sample.height * scale))
+            self._judge = Judge(resample(sample.source, *self._size), resample(sample.target, *self._size))
+
+    def of(self, sha: str, png: bytes) -> str:
+        """A difference picture as base64; empty where source or target is not known."""
+        if self._judge is None:
+            return ""
+        if sha not in self._made:
+            output = resample(decode_png(png), *self._size)
+            self._made[sha] = base64.b64encode(encode(self._judge.classify(output))).decode()
+        return self._made[sha]
 
 
 def _link(folder: Path, sha: str, images: Path) -> bytes | None:
@@ -196,3 +207,19 @@ def _place(images: Path, sha: str) -> Path:
     path = images / sha[:2] / f"{sha}.png"
     path.parent.mkdir(exist_ok=True)
     return path
+
+
+def main() -> None:
+    """Do the jobs that arrive on stdin, one pickle after the other, and answer with all samples that are to be kept."""
+    kept: list[dict[str, Any]] = []
+    while True:
+        try:
+            job = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            break
+        kept += write_page(job)
+    pickle.dump(kept, sys.stdout.buffer)
+
+
+if __name__ == "__main__":
+    main()

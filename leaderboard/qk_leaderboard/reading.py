@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -120,13 +120,11 @@ def _outcomes(path: Path) -> pd.DataFrame:
     return frame.drop_duplicates(["model", "suite", "task", "sample_id", "seed"])
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a file; a torn last one is what a kill left of the request in flight."""
-    found = []
     for _, line in read_lines(path):
         if line.endswith(b"\n"):
             try:
-                found.append(json.loads(line))
+                yield json.loads(line)
             except ValueError:
                 raise DamagedRunError(f"{path} holds a line that is not JSON") from None
-    return found

@@ -50,9 +50,14 @@ def make_cells(board: Board) -> Cells:
             if set(scope.tasks) <= {task.task for entry in held for task in entry.tasks}
         }
         part = part[part["model"].isin(complete)]
-        for cell in (*_rates(part, scope), *_means(part, scope), *_aggregates(board, scope)):
+        for cell in (*cells_of(part, scope), *_aggregates(board, scope)):
             cells[scope.id, cell.metric, cell.model] = cell
     return cells
+
+
+def cells_of(part: pd.DataFrame, scope: Scope) -> list[Cell]:
+    """The cells of score rows that were already chosen for a scope."""
+    return [*_rates(part, scope), *_means(part, scope)]
 
 
 def counted(rows: pd.DataFrame) -> pd.Series[float]:

@@ -68,7 +68,7 @@ def scale_of(column: MetricColumn, estimates: Iterable[Estimate]) -> Scale:
     """The scale of one metric over the estimates of a table.
 
     Shares have an axis of 0 to 100 %. Others span what is shown, ends included, with enough decimals for two digits of
-    the narrowest interval.
+    a usual interval.
     """
     if is_share(column):
         return Scale("%", 100.0, 1, 0.0, 1.0)
@@ -82,8 +82,8 @@ def scale_of(column: MetricColumn, estimates: Iterable[Estimate]) -> Scale:
     if high <= low:
         low, high = low - 0.5, low + 0.5
     largest = max(abs(low), abs(high))
-    smallest = min(widths) if widths else largest / 100
-    decimals = min(max(1 - math.floor(math.log10(smallest)), 0), 4) if smallest > 0 else 2
+    usual = sorted(widths)[len(widths) // 2] if widths else largest / 100
+    decimals = min(max(1 - math.floor(math.log10(usual)), 0), 4) if usual > 0 else 2
     if largest >= 100:
         decimals = min(decimals, 1)
     step = nice_step(high - low)
@@ -109,6 +109,22 @@ def significant(value: float, digits: int = 3) -> str:
     if value == 0 or not math.isfinite(value):
         return decimal(value, 0)
     return decimal(value, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
+
+
+def aligned(texts: Iterable[str]) -> list[str]:
+    """Numbers with different decimals, padded with spaces as wide as a digit so that their points align."""
+    found = list(texts)
+    tails = [len(text.partition(".")[2]) if "." in text else -1 for text in found]
+    longest = max(tails, default=-1)
+    return [
+        text + "\u2008" * (tail < 0 <= longest) + "\u2007" * (longest - max(tail, 0))
+        for text, tail in zip(found, tails, strict=True)
+    ]
+
+
+def milliseconds(seconds: float) -> str:
+    """A time in ms with two decimals."""
+    return "< 0.01" if 0 < seconds < 1e-5 else decimal(seconds * 1000, 2)
 
 
 def count(value: int) -> str:

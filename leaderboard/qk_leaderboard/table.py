@@ -55,19 +55,20 @@ class View:
 
 
 def make_views(board: Board, cells: Cells) -> list[View]:
-    """Every view that has values: scopes in order, `success` first in each."""
+    """Every view that has values: scopes in order, `success` first in each; a metric has one scale on all scopes."""
     names = sorted(board.metrics, key=lambda name: (name != SUCCESS, list(board.metrics).index(name)))
+    shown = {name: [c.estimate for c in cells.values() if c.metric == name and c.estimate] for name in names}
+    metric_scales = {name: scales.scale_of(board.metrics[name], shown[name]) for name in names}
     views = []
     for scope in board.scopes():
         for name in names:
             found = [cells[scope.id, name, model] for model in board.models if (scope.id, name, model) in cells]
             if any(cell.estimate for cell in found):
-                views.append(_view(board, scope, board.metrics[name], found))
+                views.append(_view(board, scope, board.metrics[name], metric_scales[name], found))
     return views
 
 
-def _view(board: Board, scope: Scope, metric: MetricColumn, cells: list[Cell]) -> View:
-    scale = scales.scale_of(metric, [cell.estimate for cell in cells if cell.estimate])
+def _view(board: Board, scope: Scope, metric: MetricColumn, scale: Scale, cells: list[Cell]) -> View:
     sign = {"higher": -1.0, "lower": 1.0, "none": 0.0}[metric.direction]
 
     def key(cell: Cell) -> tuple[bool, float]:

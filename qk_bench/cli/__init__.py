@@ -18,6 +18,7 @@ from qk_bench.cli.claims import claims
 from qk_bench.cli.compare import compare
 from qk_bench.cli.doctor import doctor
 from qk_bench.cli.list import list_
+from qk_bench.cli.power import power
 from qk_bench.cli.run import run
 from qk_bench.cli.schema import schema
 from qk_bench.cli.score import score
@@ -47,6 +48,7 @@ app.command()(show)
 app.command()(compare)
 app.command()(site)
 app.command()(claims)
+app.command()(power)
 app.command("list")(list_)
 app.add_typer(check.app, name="check")
 app.command()(doctor)
@@ -84,7 +86,7 @@ def main() -> None:
         _leave(str(error), error.exit_code)
     except _MisuseError as error:
         _leave(_misuse(error), 2)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         _leave("stopped", 130)
     except BrokenPipeError:  # the reader of our stdout, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again

@@ -20,6 +20,7 @@ from qk_bench.records import MetricColumn
 
 CONFIDENCE = 0.95
 FLIPS = 10_000
+SAME = "no pair differs"
 Pair = tuple[int, int]
 
 
@@ -102,7 +103,7 @@ def compare(question: Question) -> Report:
         primary_metric=SUCCESS,
         family_size=len(primary),
         exploratory_size=len(exploratory),
-        notes=question.field.notes,
+        notes=(*question.field.notes, *_left_out(question, columns)),
         comparisons=tuple(_in_order(comparisons, question, blocks, columns)),
         rankings=tuple(_rankings(question, primary)),
     )
@@ -111,6 +112,13 @@ def compare(question: Question) -> Report:
 def is_rate(values: Floats) -> bool:
     """Whether all values are 0 or 1, or missing."""
     return bool(np.isin(values[~np.isnan(values)], (0.0, 1.0)).all())
+
+
+def _left_out(question: Question, columns: dict[str, MetricColumn]) -> Iterable[str]:
+    """A note on metrics that some of the runs lack."""
+    every = dict.fromkeys(name for e in question.field.entrants for name in e.run.columns)
+    if missing := [name for name in every if name not in columns]:
+        yield f"not in all runs, and left out: {', '.join(missing)}"
 
 
 def _check_names(question: Question, columns: dict[str, MetricColumn]) -> None:
@@ -157,9 +165,11 @@ def _rates(question: Question, block: TaskScores, columns: dict[str, MetricColum
                 if both.any():
                     difference = stats.rate_difference(a[both], b[both], codes[both])
                     low, high = difference.interval(CONFIDENCE)
-                    update = {"difference": difference.value, "low": low, "high": high}
-                    update["effect"] = stats.cohens_h(float(a[both].mean()), float(b[both].mean()))
-                    shown = _with_margin(shown.model_copy(update=update), difference, question)
+                    ends = {"difference": difference.value, "low": low, "high": high}
+                    effect = stats.cohens_h(float(a[both].mean()), float(b[both].mean()))
+                    note = "" if difference.gains or difference.losses else SAME
+                    shown = shown.model_copy(update={**ends, "effect": effect, "note": note})
+                    shown = _with_margin(shown, difference, question)
             results.append(_Result(block, metric, pair, "rate", p, test, shown))
     return results
 
@@ -206,8 +216,10 @@ def _means(question: Question, block: TaskScores, columns: dict[str, MetricColum
         elif sample is not None:
             low, high = sample.interval(CONFIDENCE)
             effect = stats.cliffs_delta(*(block.values[metric][e][both] for e in pair))
-            update = {"difference": sample.value, "low": _finite(low), "high": _finite(high), "effect": effect}
-            shown = _with_margin(shown.model_copy(update=update), sample, question)
+            ends = {"difference": sample.value, "low": _finite(low), "high": _finite(high)}
+            note = "" if differences[both, i].any() else SAME
+            shown = shown.model_copy(update={**ends, "effect": effect, "note": note})
+            shown = _with_margin(shown, sample, question)
         results[i] = _Result(block, metric, pair, "mean", float(p[i]), "sign flips of clusters", shown)
     return results
 

@@ -137,6 +137,7 @@ class _Execution:
         self.load_failures: dict[str, str] = {}
         self.ready: deque[tuple[int, int]] = deque()
         self.aggregates: dict[tuple[int, int], list[tuple[SetValue, ScoreStatus]]] = {}
+        self.unavailable = dict(options.unavailable_metrics)
         self.shown = 0.0
         self.versions, self.git, self.hardware = environment.versions(), environment.git(), environment.hardware()
 
@@ -147,6 +148,8 @@ class _Execution:
             self.reporter.note(f"{self.run.path} is complete: nothing to do")
             (self.run.path / JOURNAL).unlink(missing_ok=True)
             return Result(manifest, {}, False)
+        if manifest is not None:  # what an earlier session could not compute stays without values
+            self.unavailable = manifest.unavailable_metrics | self.unavailable
         self._count_blocks()
         earlier = manifest.sessions if manifest else ()
         self._write_manifest("running", earlier, Session(command=self.options.command, started=self.started))
@@ -275,6 +278,9 @@ class _Execution:
         self.check_interrupt()
 
     def _on_scored(self, result: BlockScored | SetScored) -> None:
+        for metric, mend in result.unavailable.items():
+            if self.unavailable.setdefault(metric, mend) is mend:
+                self.reporter.note(f"metric {metric} is not computed: {mend}")
         if isinstance(result, BlockScored):
             self.journal.enter(result.segment, result.block, self.run.journal.append(result.line))
         else:
@@ -329,7 +335,7 @@ class _Execution:
                 spec=self.spec,
                 requests=self.total,
                 counts={model: dict(sorted(count.items())) for model, count in self.found.counts.items()},
-                unavailable_metrics=self.options.unavailable_metrics,
+                unavailable_metrics=self.unavailable,
                 sessions=(*earlier, session),
                 versions=self.versions,
                 git=self.git,

@@ -6,7 +6,7 @@ Messages in: `Open`, then `ScoreBlock` or `ScoreSet`. Messages out: one `Scoredâ
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qk_bench.errors import DamagedRunError, QKBenchError, one_line
@@ -52,6 +52,7 @@ class BlockScored:
     segment: int
     block: int
     line: bytes
+    unavailable: dict[str, str] = field(default_factory=dict)  # metrics that could not be loaded, and why
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class SetScored:
     segment: int
     metric: int
     values: list[tuple[SetValue, ScoreStatus]]
+    unavailable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,12 @@ def main() -> None:
             match parent.receive():
                 case ScoreBlock(segment, block, offsets):
                     lines = [outcomes.read(offset) for offset in offsets]
-                    parent.send(BlockScored(segment, block, scorer.block(segments[segment], block, lines)))
+                    line = scorer.block(segments[segment], block, lines)
+                    parent.send(BlockScored(segment, block, line, dict(scorer.unavailable)))
                 case ScoreSet(segment, metric, places):
                     rows = (outcomes.read(offset) for offset in places if offset >= 0)
                     values = scorer.whole_set(job.spec.metrics[metric], rows)
-                    parent.send(SetScored(segment, metric, values))
+                    parent.send(SetScored(segment, metric, values, dict(scorer.unavailable)))
     except QKBenchError as error:
         parent.send(ScoringFailed(error.message, error.mend, isinstance(error, DamagedRunError)))
     except Exception as error:

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from qk_bench.errors import UsageError
 from qk_bench.interfaces import SetMetric
 from qk_bench.manifest import MetricSpec, ModelSpec, RunSpec, SuiteSpec, TaskSpec
+from qk_bench.metrics import expand
 from qk_bench.plugins import FoundTask, file_digest, load_metric, load_model, names
 from qk_bench.run.plan import SampleReader
 
@@ -36,12 +37,14 @@ def make_metrics(refs: Sequence[str]) -> tuple[tuple[MetricSpec, ...], dict[str,
     """The metrics of a run, and those that cannot run here with the reason and the mend.
 
     Args:
-        refs: The metrics the user asked for besides `success`; every default metric where it is empty.
+        refs: The metrics the user asked for besides `success`, groups of them, or `all`; every default metric where
+            it is empty.
 
     Raises:
         UsageError: There is no such metric, or two produce the same column.
     """
-    wanted = list(dict.fromkeys(["success", *(refs or names("metric"))]))
+    installed = names("metric")
+    wanted = list(dict.fromkeys(["success", *(expand(refs, installed) or installed)]))
     specs: list[MetricSpec] = []
     unavailable: dict[str, str] = {}
     producer: dict[str, str] = {}

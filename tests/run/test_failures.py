@@ -14,6 +14,8 @@ from qk_bench.store import RunDirectory
 
 WHOLE_CALL = {
     "raise": ("model_error", "ValueError: first line second line of <object object at 0x…>"),
+    "unprintable": ("model_error", "OSError: no file \N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[31m"),
+    "speechless": ("model_error", "SpeechlessError"),
     "exit": ("model_error", "SystemExit: left"),
     "kill": ("model_error", "the worker was killed (SIGKILL; out of memory?)"),
     "segfault": ("model_error", "the worker crashed (SIGSEGV)"),
@@ -28,6 +30,7 @@ ONE_IMAGE = {
     "empty": "empty image",
     "huge": "image of 9000x9000 pixels",
     "none": "returned NoneType",
+    "no failure": "returned a Failure of status 'ok'",
     "text": "returned str",
     "RGBA": "image of mode RGBA, expected RGB",
     "L": "image of mode L, expected RGB",

@@ -88,7 +88,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_continue(whole: Path, tmp_path: Pa
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "run the same command again" in err
     assert "Traceback" not in err
     assert json.loads((out / "manifest.json").read_text())["status"] == "partial"
@@ -270,5 +270,5 @@ def test_edited_model_file_is_another_model_and_another_name_for_it_is_not(
     run_spec(make_spec("mine.py:Mine"), tmp_path / "run", reporter)
     assert "nothing to do" in reporter.notes[0]
     model.write_text(model.read_text() + "\n")
-    with pytest.raises(UsageError, match=r"models.no-op.code: \w+ → \w+"):
+    with pytest.raises(UsageError, match=r"models.no-op.code: \w+…? → \w+"):
         run_spec(make_spec("mine.py:Mine"), tmp_path / "run")
