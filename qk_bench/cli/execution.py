@@ -63,7 +63,7 @@ def perform(
     after(folder)
     print_summary(summarise(RunDirectory(folder)), "table")
     print(f"run: {folder}")
-    page = build_page(folder)
+    page = build_page(folder, result.manifest.requests)
     if page is not None:
         print(f"page: {page}")
     if result.load_failures:

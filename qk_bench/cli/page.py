@@ -5,13 +5,20 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from typing import Final
 
 from qk_bench.errors import one_line
 from qk_bench.store import PAGE
 
+MOST_OUTCOMES: Final = 20_000
+"""No page is built unasked for a longer run: it would take minutes, and memory that grows with the run."""
 
-def build_page(run: Path) -> Path | None:
-    """Build the page of a run into its folder and give where it is; None if it cannot be built."""
+
+def build_page(run: Path, outcomes: int) -> Path | None:
+    """Build the page of a run into its folder and give where it is; None if it cannot be built, or is left out."""
+    if outcomes > MOST_OUTCOMES:
+        print(f"no page for {outcomes} outcomes unasked: qkbench site {run} --out {run / PAGE}", file=sys.stderr)
+        return None
     try:
         build = getattr(importlib.import_module("qk_leaderboard"), "build", None)
         return None if build is None else Path(build([run], run / PAGE))

@@ -15,7 +15,8 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from qk_bench.run.summary import ALL_TASKS, SUCCESS, Line, Summary
+from qk_bench.run.cells import SUCCESS
+from qk_bench.run.summary import ALL_TASKS, Line, Summary
 
 if TYPE_CHECKING:
     from rich.console import Console

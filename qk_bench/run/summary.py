@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
@@ -16,27 +14,16 @@ from qk_bench.errors import DamagedRunError
 from qk_bench.inspection import Inspection, inspect
 from qk_bench.manifest import Manifest, Timing
 from qk_bench.metrics.efficiency import Efficiency, efficiency
+from qk_bench.run.cells import Cell, pooled
 from qk_bench.run.plan import segments_of
 from qk_bench.run.tables import Journal, score_batches
-from qk_bench.stats import Estimate, mean_interval, rate_interval
+from qk_bench.stats import Estimate
 from qk_bench.store import AGGREGATES, JOURNAL, OUTCOMES, SCORES, TIMINGS, LineReader, RunDirectory, read_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ALL_TASKS: Final = "all"
-SUCCESS: Final = "success"
-
-
-@dataclass
-class _Values:
-    """The values of one (model, task, metric)."""
-
-    values: list[float] = field(default_factory=list)
-    clusters: list[str] = field(default_factory=list)
-    without: Counter[str] = field(default_factory=Counter)
-    """How many outcomes have no value, per status."""
-    without_clusters: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -100,26 +87,14 @@ def summarise(run: RunDirectory) -> Summary:
     problems = list(found.problems)
     if found.torn is not None and manifest.status != "running":
         problems.append(f"{OUTCOMES}: its last line is torn")
-    values: dict[tuple[str, str, str], _Values] = {}
-    scored = 0
-    for table in _tables(run, manifest, found):
-        rows = table.select(["model", "suite", "task", "cluster", "metric", "value", "status"]).to_pydict()
-        for model, suite, task, cluster, metric, value, status in zip(*rows.values(), strict=True):
-            scored += metric == SUCCESS
-            entry = values.setdefault((model, f"{suite}/{task}", metric), _Values())
-            if value is None:
-                entry.without[status] += 1
-                entry.without_clusters.append(cluster)
-            else:
-                entry.values.append(value)
-                entry.clusters.append(cluster)
+    cells = _cells(_tables(run, manifest, found))
     return Summary(
         manifest=manifest,
         counts={model: dict(sorted(count.items())) for model, count in found.counts.items()},
         done=found.done,
-        scored=scored,
+        scored=sum(len(cell.clusters) for cell in cells.values()),
         problems=tuple(problems),
-        lines=tuple(_lines(manifest, values)),
+        lines=tuple(_lines(manifest, cells)),
         aggregates=() if AGGREGATES in found.changed_files else tuple(_aggregates(run)),
         costs=_costs(run, manifest),
     )
@@ -150,52 +125,35 @@ def _tables(run: RunDirectory, manifest: Manifest, found: Inspection) -> Iterato
             scores.close()
 
 
-def _lines(manifest: Manifest, values: dict[tuple[str, str, str], _Values]) -> Iterator[Line]:
-    """A line per model, task and metric in plan order; with several tasks, one more over all of them."""
+def _cells(tables: Iterable[pa.Table]) -> dict[tuple[str, str], Cell]:
+    """The scores by (model, suite/task)."""
+    cells: dict[tuple[str, str], Cell] = {}
+    numbers: dict[tuple[str, str], int] = {}  # of clusters, which the tasks of a suite share
+    for table in tables:
+        rows = table.select(["model", "suite", "task", "cluster", "metric", "value", "status"]).to_pydict()
+        for model, suite, task, cluster, metric, value, status in zip(*rows.values(), strict=True):
+            name = (model, f"{suite}/{task}")
+            if name not in cells:
+                cells[name] = Cell()
+            cells[name].add(numbers.setdefault((suite, cluster), len(numbers)), metric, value, status)
+    return cells
+
+
+def _lines(manifest: Manifest, cells: dict[tuple[str, str], Cell]) -> Iterator[Line]:
+    """A line per model, metric and task in plan order; with several tasks, one more over all of them."""
     tasks = [f"{task.suite}/{task.task}" for task in manifest.spec.tasks]
     metrics = [column.id for metric in manifest.spec.metrics if not metric.whole_set for column in metric.columns]
-    for model in manifest.spec.models:
-        name = model.card.name
+    for card in (model.card for model in manifest.spec.models):
+        found = {task: cells[card.name, task] for task in tasks if (card.name, task) in cells}
+        if len(tasks) > 1 and found:
+            found[ALL_TASKS] = pooled(list(found.values()))
+        estimates = {task: cell.estimates() for task, cell in found.items()}
         for metric in metrics:
-            found = {task: values[name, task, metric] for task in tasks if (name, task, metric) in values}
-            for task, entry in found.items():
-                yield _line(name, model.card.privileged, task, metric, entry)
-            if len(tasks) > 1 and found:
-                yield _line(name, model.card.privileged, ALL_TASKS, metric, _pooled(found))
-
-
-def _pooled(found: dict[str, _Values]) -> _Values:
-    """All tasks together; clusters of one suite are shared between its tasks."""
-    whole = _Values()
-    for task, entry in found.items():
-        suite = task.partition("/")[0]
-        whole.values += entry.values
-        whole.clusters += [f"{suite}/{cluster}" for cluster in entry.clusters]
-        whole.without += entry.without
-        whole.without_clusters += [f"{suite}/{cluster}" for cluster in entry.without_clusters]
-    return whole
-
-
-def _line(model: str, privileged: bool, task: str, metric: str, entry: _Values) -> Line:
-    values, clusters = entry.values, entry.clusters
-    if metric == SUCCESS:
-        # a failed outcome is an edit that did not succeed; a score that could not be computed says nothing
-        failed = sum(n for status, n in entry.without.items() if status != "unavailable")
-        if failed == entry.without.total():
-            values, clusters = values + [0.0] * failed, clusters + entry.without_clusters
-        estimate = rate_interval(values, clusters) if values else None
-    else:
-        estimate = _mean(values, clusters)
-    return Line(model, privileged, task, metric, estimate, len(values), dict(sorted(entry.without.items())))
-
-
-def _mean(values: Sequence[float], clusters: Sequence[str]) -> Estimate | None:
-    if not values:
-        return None
-    if not all(map(math.isfinite, values)):  # such as the PSNR of identical images: no interval
-        mean = math.fsum(values) / len(values) if len({*filter(math.isinf, values)}) < 2 else math.nan
-        return Estimate(mean, mean, mean, len(values), len(set(clusters)))
-    return mean_interval(values, clusters)
+            for task, cell in found.items():
+                if metric in cell.values:
+                    without = dict(sorted(cell.without[metric].items()))
+                    n = cell.count(metric)
+                    yield Line(card.name, card.privileged, task, metric, estimates[task][metric], n, without)
 
 
 def _costs(run: RunDirectory, manifest: Manifest) -> dict[str, Efficiency]:

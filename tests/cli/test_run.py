@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness import FAULTY, PAINTER, SQUARES, Cli, make_spec, qkbench, run_spec
 
-TASK = ("--task", f"{SQUARES}/recolour")
+TASK = ("--task", f"{SQUARES}/recolour", "--metric", "success")
 
 
 def test_run_then_show_tells_the_floor_and_the_ceiling(tmp_path: Path, cli: Cli) -> None:

@@ -19,7 +19,7 @@ WHOLE_CALL = {
     "exit": ("model_error", "SystemExit: left"),
     "kill": ("model_error", "the worker was killed (SIGKILL; out of memory?)"),
     "segfault": ("model_error", "the worker crashed (SIGSEGV)"),
-    "hang": ("timeout", "no answer within 0.3 s"),
+    "hang": ("timeout", "no answer within 0.6 s"),
     "count": ("invalid_output", "returned 3 outputs for 4 requests"),
 }
 ONE_IMAGE = {
@@ -45,7 +45,7 @@ ONE_IMAGE = {
 @pytest.mark.parametrize("fault", WHOLE_CALL)
 def test_batch_that_fails_costs_only_the_guilty_request(fault: str, tmp_path: Path) -> None:
     status, detail = WHOLE_CALL[fault]
-    spec = make_spec(FAULTY, limit=10, arguments={FAULTY: {"fault": fault, "batch_size": 4}}, timeout=0.3 / 4 * 4)
+    spec = make_spec(FAULTY, limit=10, arguments={FAULTY: {"fault": fault, "batch_size": 4}}, timeout=0.6)
     result = run_spec(spec, tmp_path / "run")
     lines = {line["sample_id"]: line for line in outcomes(tmp_path / "run")}
     assert len(lines) == 10
@@ -123,7 +123,7 @@ def test_failure_is_a_null_with_its_name_and_counts_as_not_successful(tmp_path: 
 
 def test_what_a_model_prints_stays_out_of_our_output(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = ["run", "--task", make_spec().suites[0].ref, "--model", FAULTY, "--limit", "5", "--out", out]
+    words = ["run", "--task", make_spec().suites[0].ref, "--model", FAULTY, "--limit", "5", "--metric", "success", "--out", out]
     done = qkbench(*words, "--model-arg", "fault=stdout")
     assert done.returncode == 0, done.stderr
     assert "this is not ours" not in done.stdout + done.stderr
@@ -177,11 +177,11 @@ def test_too_many_failures_stop_the_run_and_it_can_be_continued(tmp_path: Path) 
     ]
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "recolour-test-00000.png").write_bytes(b"not an image")
-    stopped = qkbench(*words, "--limit", "200", "--max-failures", "3", "--out", out)
+    stopped = qkbench(*words, "--metric", "success", "--limit", "200", "--max-failures", "3", "--out", out)
     assert stopped.returncode == 1
     assert "error: stopped after" in stopped.stderr
     assert "PARTIAL" in stopped.stdout
-    done = qkbench(*words, "--limit", "200", "--out", out)
+    done = qkbench(*words, "--metric", "success", "--limit", "200", "--out", out)
     assert done.returncode == 5
     assert json.loads((out / "manifest.json").read_text())["counts"] == {
         "precomputed:images": {"invalid_output": 1, "missing": 199}
