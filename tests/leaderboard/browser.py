@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-AXE = "axe-core@4.10.3"
+AXE = "axe-core@4.14.1"
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars",
