@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from importlib.resources import files
@@ -40,13 +39,15 @@ def build_site(
     trainings = read_trainings(training)
     runs = read_runs(run_dirs)
     boards, reports = make_boards(runs), _judged(runs, claims)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed build left
     with writing(out):
         try:
             temporary.mkdir(parents=True)
             _write(Site(boards, temporary, trainings, reports))
             if out.exists():
-                old = out.with_name(f".{out.name}.{os.getpid()}.old")
+                old = out.with_name(f".{out.name}.old")
+                shutil.rmtree(old, ignore_errors=True)
                 out.replace(old)
                 temporary.replace(out)
                 shutil.rmtree(old)

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from qk_leaderboard.text import visible
 
 _INK, _MUTED, _LINE, _ACCENT = "var(--ink)", "var(--muted)", "var(--line)", "var(--accent)"
+_X, _Y = "x-title", "y-title"
 _SERIES: Final = (_ACCENT, "var(--wrong)", "var(--right)", _MUTED)
 MANY: Final = 1000
 """With more points than this, a scatter counts them in squares instead of drawing each."""
@@ -58,11 +59,11 @@ def quality_by_cost(points: Sequence[Point], x_title: str, y_title: str, *, shar
         "field": "x",
         "type": "quantitative",
         "scale": x_scale,
-        "title": x_title,
+        "title": _X,
         "axis": {"tickCount": 6, "grid": False, "format": "~g"},
     }
     y_scale = {"domain": [0, 100]} if share else {"zero": False}
-    y = {"field": "y", "type": "quantitative", "scale": y_scale, "title": y_title}
+    y = {"field": "y", "type": "quantitative", "scale": y_scale, "title": _Y}
     colour = {"condition": {"test": "datum.muted", "value": _MUTED}, "value": _ACCENT}
     layers = [
         {
@@ -79,9 +80,8 @@ def quality_by_cost(points: Sequence[Point], x_title: str, y_title: str, *, shar
             "encoding": {"x": x, "y": y, "text": {"field": "name"}},
         },
     ]
-    return _draw(
-        {"width": 620, "height": 340, "data": {"values": values}, "layer": layers}, f"{y_title} against {x_title}"
-    )
+    spec = {"width": 620, "height": 340, "data": {"values": values}, "layer": layers}
+    return _draw(spec, f"{y_title} against {x_title}", x_title, y_title)
 
 
 def scatter(xs: Sequence[float], ys: Sequence[float], x_title: str, y_title: str) -> Markup:
@@ -90,8 +90,8 @@ def scatter(xs: Sequence[float], ys: Sequence[float], x_title: str, y_title: str
     if high <= low:
         low, high = low - 0.5, low + 0.5
     scale = {"domain": [low, high], "nice": True, "zero": False}
-    x: dict[str, Any] = {"field": "x", "type": "quantitative", "title": x_title, "scale": scale}
-    y: dict[str, Any] = {"field": "y", "type": "quantitative", "title": y_title, "scale": scale}
+    x: dict[str, Any] = {"field": "x", "type": "quantitative", "title": _X, "scale": scale}
+    y: dict[str, Any] = {"field": "y", "type": "quantitative", "title": _Y, "scale": scale}
     points: dict[str, Any] = {
         "mark": {"type": "circle", "size": 22, "opacity": 0.45, "fill": _ACCENT},
         "encoding": {"x": x, "y": y},
@@ -113,7 +113,7 @@ def scatter(xs: Sequence[float], ys: Sequence[float], x_title: str, y_title: str
         "encoding": {"x": x, "y": y},
     }
     spec = {"width": 340, "height": 340, "data": {"values": values}, "layer": [line, points]}
-    return _draw(spec, f"{y_title} against {x_title}, sample by sample")
+    return _draw(spec, f"{y_title} against {x_title}, sample by sample", x_title, y_title)
 
 
 def _squares(xs: Sequence[float], ys: Sequence[float], low: float, high: float) -> list[dict[str, float]]:
@@ -132,7 +132,7 @@ def trend(points: Sequence[Point], y_title: str, *, share: bool) -> Markup:
     y = {
         "field": "y",
         "type": "quantitative",
-        "title": y_title,
+        "title": _Y,
         "scale": {"domain": [0, 100]} if share else {"zero": False},
     }
     layers = [
@@ -143,8 +143,8 @@ def trend(points: Sequence[Point], y_title: str, *, share: bool) -> Markup:
         },
         {"mark": {"type": "circle", "size": 70, "opacity": 1, "fill": _ACCENT}, "encoding": {"x": x, "y": y}},
     ]
-    width = max(260, 150 * len(values))
-    return _draw({"width": width, "height": 200, "data": {"values": values}, "layer": layers}, f"{y_title} by version")
+    spec = {"width": max(260, 150 * len(values)), "height": 200, "data": {"values": values}, "layer": layers}
+    return _draw(spec, f"{y_title} by version", "version", y_title)
 
 
 def curves(series: dict[str, list[tuple[float, float]]], x_title: str, y_title: str) -> Markup:
@@ -157,8 +157,8 @@ def curves(series: dict[str, list[tuple[float, float]]], x_title: str, y_title: 
         if math.isfinite(b)
     ]
     encoding = {
-        "x": {"field": "x", "type": "quantitative", "title": x_title, "axis": {"grid": False}},
-        "y": {"field": "y", "type": "quantitative", "title": y_title, "scale": {"zero": False}},
+        "x": {"field": "x", "type": "quantitative", "title": _X, "axis": {"grid": False}},
+        "y": {"field": "y", "type": "quantitative", "title": _Y, "scale": {"zero": False}},
         "color": {"field": "s", "type": "nominal", "scale": {"domain": names, "range": list(_SERIES[: len(names)])}},
     }
     spec = {
@@ -168,7 +168,7 @@ def curves(series: dict[str, list[tuple[float, float]]], x_title: str, y_title: 
         "mark": {"type": "line", "strokeWidth": 1.5},
         "encoding": encoding,
     }
-    return _draw(spec, f"{y_title} over {x_title}")
+    return _draw(spec, f"{y_title} over {x_title}", x_title, y_title)
 
 
 def _thinned(line: list[tuple[float, float]], most: int = 400) -> list[tuple[float, float]]:
@@ -186,7 +186,8 @@ def _row(point: Point) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _draw(spec: dict[str, Any], label: str) -> Markup:
+def _draw(spec: dict[str, Any], label: str, x_title: str, y_title: str) -> Markup:
+    """Draw a chart. Titles are put in afterwards: Vega would build expressions, which are code, from what they say."""
     import vl_convert
 
     schema = "https://vega.github.io/schema/vega-lite/v5.json"
@@ -195,8 +196,11 @@ def _draw(spec: dict[str, Any], label: str) -> Markup:
     view = svg[start : svg.index('"', start + 9) + 1]
     width, height = view[9:-1].split()[2:]
     body = svg[svg.index(">") + 1 :].replace(' role="graphics-symbol"', "").replace(' role="graphics-object"', "")
+    body = _plain(body)
+    for mark, title in ((_X, x_title), (_Y, y_title)):
+        body = body.replace(f">{mark}<", f">{escape(visible(title))}<")
     head = f'<svg class="chart" role="img" {view} width="{width}" height="{height}" aria-label='
-    return Markup(f'{head}"{escape(visible(label))}">{_plain(body)}')  # its texts were escaped by Vega
+    return Markup(f'{head}"{escape(visible(label))}">{body}')  # its texts were escaped by Vega
 
 
 def _plain(body: str) -> str:

@@ -74,7 +74,8 @@ def write_gallery(board: Board, images: Path, data: Path, *, examples: int = 4) 
         examples: How many samples of each task to give back.
     """
     data.mkdir(parents=True, exist_ok=True)
-    images.mkdir(exist_ok=True)
+    for byte in range(256):
+        (images / f"{byte:02x}").mkdir(parents=True, exist_ok=True)
     table = _table(board)
     per_page = max(4, OUTPUTS_PER_PAGE // max(1, len(board.models) * len(table.seeds)))
     (data / "index.js").write_text(script("index", _index(board, table, per_page)))

@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qk_bench.errors import QKBenchError
+from qk_bench.errors import QKBenchError, one_line
 from qk_bench.images import decode_png, encode_png, resample
 from qk_bench.interfaces import Suite
 from qk_bench.plugins import load_suite
 from qk_bench.records import Sample
-from qk_bench.run.plan import SampleReader
-from qk_bench.store import RunDirectory
+from qk_bench.store import IMAGES
 from qk_leaderboard.difference import Judge, encode
 from qk_leaderboard.text import script
 
@@ -106,8 +105,9 @@ def _draw(job: PageJob, answer: Answer) -> Sample | None:
     if task is None:
         return None
     try:
-        sample = SampleReader(task, job.split, job.resolution).read(answer.index)[0]
-    except QKBenchError:
+        sample = task.sample(job.split, answer.index, job.resolution)
+    except Exception as error:  # a plug-in's own code
+        print(f"{job.suite}/{answer.task}, sample {answer.index}: {one_line(error)}", file=sys.stderr)
         return None
     return sample if sample.id == answer.id else None
 
@@ -171,15 +171,16 @@ def _link(folder: Path, sha: str, images: Path) -> bytes | None:
     Returns:
         The PNG; None if it is missing or not what its name says.
     """
-    stored = RunDirectory(folder).image_path(sha)
+    stored = os.path.join(folder, IMAGES, sha[:2], f"{sha}.png")  # as text: there may be 100,000 of them
     try:
-        data = stored.read_bytes()
+        with open(stored, "rb") as file:
+            data = file.read()
     except OSError:
         return None
     if hashlib.sha256(data).hexdigest() != sha:
         return None
     path = _place(images, sha)
-    if not path.exists():
+    if not os.path.exists(path):
         try:
             os.link(stored, path)
         except FileExistsError:
@@ -196,17 +197,16 @@ def _put(images: Path, pixels: NDArray[np.uint8] | None) -> str | None:
     data = encode_png(pixels)
     sha = hashlib.sha256(data).hexdigest()
     path = _place(images, sha)
-    if not path.exists():
-        temporary = path.with_name(f"{sha}.{os.getpid()}")
-        temporary.write_bytes(data)
-        temporary.replace(path)
+    if not os.path.exists(path):
+        temporary = f"{path}.{os.getpid()}"
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
     return sha
 
 
-def _place(images: Path, sha: str) -> Path:
-    path = images / sha[:2] / f"{sha}.png"
-    path.parent.mkdir(exist_ok=True)
-    return path
+def _place(images: Path, sha: str) -> str:
+    return os.path.join(images, sha[:2], f"{sha}.png")
 
 
 def main() -> None:

@@ -11,13 +11,14 @@ import pytest
 from qk_leaderboard import build
 
 EDITORS = Path(__file__).with_name("editors.py")
+HOSTILE = Path(__file__).with_name("hostile.py")
 
 
-def run(out: Path, *models: str, arguments: Sequence[str] = ()) -> Path:
-    """Run models on the edit group in a process of its own, as a user would."""
+def run(out: Path, *models: str, task: str = "edit", arguments: Sequence[str] = ()) -> Path:
+    """Run models in a process of its own, as a user would."""
     words = [word for model in models for word in ("--model", model)]
     main = [sys.executable, "-c", "from qk_bench.cli import main; main()"]
-    command = [*main, "run", "--task", "edit", "--limit", "12", "--seeds", "0,1", *words]
+    command = [*main, "run", "--task", task, "--limit", "12", "--seeds", "0,1", *words]
     done = subprocess.run([*command, "--out", str(out), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 5), done.stderr
     return out
@@ -36,4 +37,26 @@ def site(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of the small run."""
     out = tmp_path_factory.mktemp("site") / "site"
     build([small_run], out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def hostile_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of a run whose every text is hostile."""
+    names = ("InName", "InLink", "InPath", "InOrder", "InTemplate", "InFormula")
+    folder = run(
+        tmp_path_factory.mktemp("hostile") / "run", *(f"{HOSTILE}:{name}" for name in names),
+        task=f"{HOSTILE}:SUITE", arguments=("--metric", "psnr"),
+    )  # fmt: skip
+    out = tmp_path_factory.mktemp("hostile-site") / "site"
+    build([folder], out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def versions_site(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of two runs, the later with a worse version of one model."""
+    later = run(tmp_path_factory.mktemp("later") / "run", f"{EDITORS}:Fallen", arguments=("--metric", "psnr"))
+    out = tmp_path_factory.mktemp("versions-site") / "site"
+    build([later, small_run], out)
     return out

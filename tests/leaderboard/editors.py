@@ -62,3 +62,12 @@ class Strong(Editor):
     """Right nine times in ten."""
 
     name, strength = "strong", 0.9
+
+
+class Fallen(Editor):
+    """A later version of `strong` that has got worse."""
+
+    name, strength = "strong", 0.2
+
+    def __init__(self) -> None:
+        super().__init__(version="2")

@@ -79,7 +79,7 @@
 
   function shot(item, output) {
     const name = index.models[output.m].name;
-    const stack = qk.make("button", { type: "button", class: output.image ? "stack" : "stack empty", "aria-label": `Open the output of ${name}` });
+    const stack = qk.make("button", { type: "button", class: output.image ? "stack" : "stack empty", "aria-label": `${output.image ? "Open the output" : "no image: open the outcome"} of ${name}` });
     if (output.image) stack.append(picture(output.image, "", output.size || item.size || [64, 64]));
     else stack.append("no image");
     if (output.diff) stack.append(qk.make("img", { class: "diff pixels", src: `data:image/png;base64,${output.diff}`, alt: "" }));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from typing import Any
 
@@ -48,6 +49,7 @@ def _write_task(site: Site, board: Board, name: str, task: Task | None, samples:
         title=name,
         board=board,
         task=task,
+        judged=_judged(task),
         samples=scales.count(samples),
         spec=board.tasks[name],
         views=views,
@@ -59,6 +61,12 @@ def _write_task(site: Site, board: Board, name: str, task: Task | None, samples:
         gallery=site.gallery_href(board),
         labels=list(LABELS.values()),
     )
+
+
+def _judged(task: Task | None) -> str:
+    """What the task says of its verifier: the docstring of `verify`, unless it is only inherited."""
+    text = type(task).verify.__doc__ if task else None
+    return inspect.cleandoc(text).partition("\n\nArgs:")[0] if text else ""
 
 
 def _reasons(board: Board, name: str) -> dict[str, Any]:
