@@ -67,7 +67,6 @@ class _Result:
     block: TaskScores
     metric: str
     pair: Pair
-    kind: str
     p: float  # NaN where the test is refused
     test: str
     shown: Comparison | None
@@ -170,7 +169,7 @@ def _rates(question: Question, block: TaskScores, columns: dict[str, MetricColum
                     note = "" if difference.gains or difference.losses else SAME
                     shown = shown.model_copy(update={**ends, "effect": effect, "note": note})
                     shown = _with_margin(shown, difference, question)
-            results.append(_Result(block, metric, pair, "rate", p, test, shown))
+            results.append(_Result(block, metric, pair, p, test, shown))
     return results
 
 
@@ -189,7 +188,7 @@ def _means(question: Question, block: TaskScores, columns: dict[str, MetricColum
     p = np.where(clusters >= stats.MIN_CLUSTERS, stats.sign_flip_test(sums, flips=flips), np.nan)
     p[infinite] = np.nan
     results = [
-        _Result(block, metric, pair, "mean", float(p[i]), "sign flips of clusters", None)
+        _Result(block, metric, pair, float(p[i]), "sign flips of clusters", None)
         for i, (metric, pair) in enumerate(cells)
     ]
     reported = [i for i, (metric, pair) in enumerate(cells) if _wanted(question, block, metric, pair)]
@@ -220,7 +219,7 @@ def _means(question: Question, block: TaskScores, columns: dict[str, MetricColum
             note = "" if differences[both, i].any() else SAME
             shown = shown.model_copy(update={**ends, "effect": effect, "note": note})
             shown = _with_margin(shown, sample, question)
-        results[i] = _Result(block, metric, pair, "mean", float(p[i]), "sign flips of clusters", shown)
+        results[i] = _Result(block, metric, pair, float(p[i]), "sign flips of clusters", shown)
     return results
 
 
