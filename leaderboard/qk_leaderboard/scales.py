@@ -93,7 +93,8 @@ def scale_of(column: MetricColumn, estimates: Iterable[Estimate]) -> Scale:
 def nice_step(span: float) -> float:
     """A step of 1, 2 or 5 times a power of ten that divides a span into four to ten parts."""
     power = 10.0 ** math.floor(math.log10(span / 4))
-    return next(power * m for m in (5, 2, 1) if power * m <= span / 4)
+    # the tolerance: span / 4 may lie a rounding error below the very power of ten whose logarithm it has
+    return next(power * m for m in (5, 2, 1) if power * m <= span / 4 * (1 + 1e-9))
 
 
 def duration(seconds: float) -> tuple[str, str]:
