@@ -123,7 +123,19 @@ def test_failure_is_a_null_with_its_name_and_counts_as_not_successful(tmp_path: 
 
 def test_what_a_model_prints_stays_out_of_our_output(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = ["run", "--task", make_spec().suites[0].ref, "--model", FAULTY, "--limit", "5", "--metric", "success", "--out", out]
+    words = [
+        "run",
+        "--task",
+        make_spec().suites[0].ref,
+        "--model",
+        FAULTY,
+        "--limit",
+        "5",
+        "--metric",
+        "success",
+        "--out",
+        out,
+    ]
     done = qkbench(*words, "--model-arg", "fault=stdout")
     assert done.returncode == 0, done.stderr
     assert "this is not ours" not in done.stdout + done.stderr
