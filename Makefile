@@ -20,8 +20,10 @@ lint: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python tests/benchmarks/help_time.py
+	$(BIN)/python tests/benchmarks/scenes_speed.py
 	$(BIN)/python tests/benchmarks/overhead.py
 	$(BIN)/python tests/benchmarks/memory.py
+	$(BIN)/python tests/benchmarks/stats_speed.py
 
 # Stamps make the second call quick; a changed pyproject.toml installs again.
 $(VENV)/run: pyproject.toml

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Need = Literal["source", "target", "edit_mask"]
+FailureStatus = Literal["model_error", "invalid_output", "refused", "missing", "timeout"]
 
 
 @dataclass(frozen=True)
 class Failure:
     """A model's own word that it has no image for a request."""
 
-    status: Literal["model_error", "invalid_output", "refused", "missing", "timeout"]
+    status: FailureStatus
     detail: str = ""
 
 

@@ -70,6 +70,12 @@ def model_class(ref: str) -> type[Model]:
     return _model_class(ref)[0]
 
 
+def file_digest(ref: str) -> str:
+    """The sha256 of the file a plug-in is named by; empty where it is named by entry point."""
+    found = _FILE.match(ref)
+    return hashlib.sha256(Path(found["path"]).read_bytes()).hexdigest() if found else ""
+
+
 def load_suite(ref: str) -> Suite:
     """Load the suite named `NAME` or `path/to/file.py:SUITE` (an instance, or a class to make one from).
 

@@ -17,6 +17,13 @@ from qk_bench.records import ModelCard, Request
 GUILTY = "recolour-test-00003"
 
 
+class SpeechlessError(Exception):
+    """Cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
 class Painter(Model):
     """Returns the source with a few pixels that depend on the seed; may take its time."""
 
@@ -60,6 +67,10 @@ class Faulty(Painter):
         """What takes the whole call down."""
         if self.fault == "raise":
             raise ValueError(f"first line\nsecond line of {object()!r}")
+        if self.fault == "unprintable":
+            raise OSError("no file \udcff\x1b[31m")
+        if self.fault == "speechless":
+            raise SpeechlessError
         if self.fault == "exit":
             raise SystemExit("left")
         if self.fault == "kill":
@@ -89,6 +100,7 @@ class Faulty(Painter):
             "text": "an image",
             "larger": np.kron(image, np.ones((2, 2, 1), np.uint8)),
             "refused": Failure("refused", "not\nallowed"),
+            "no failure": Failure("ok", "?"),  # type: ignore[arg-type]
             "pil": Image.fromarray(image),
         }
         modes = ("RGBA", "L", "P", "CMYK", "I;16", "F", "1")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -61,6 +61,7 @@ def write_run(
     failure: str = "model_error",
     privileged: Sequence[str] = (),
     aggregates: Sequence[Mapping[str, Any]] = (),
+    progress: Literal["partial", "complete"] = "complete",
 ) -> Path:
     """Write a run directory.
 
@@ -78,6 +79,7 @@ def write_run(
         failure: Status of outcomes without one.
         privileged: Models that see the answer.
         aggregates: Rows of `aggregates.parquet`.
+        progress: Status of the run.
     """
     path.mkdir(parents=True)
     models = list(dict.fromkeys(model for by_model in tasks.values() for model in by_model))
@@ -129,6 +131,13 @@ def write_run(
         split=split,
         resolution=resolution,
     )
-    manifest = Manifest(status="complete", spec_digest=spec.digest(), spec=spec, requests=len(outcomes))
+    digest = hashlib.sha256((path / "scores.parquet").read_bytes()).hexdigest()
+    manifest = Manifest(
+        status=progress,
+        spec_digest=spec.digest(),
+        spec=spec,
+        requests=len(outcomes),
+        files={"scores.parquet": digest},
+    )
     RunDirectory(path).write_manifest(manifest)
     return path

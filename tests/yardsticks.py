@@ -52,4 +52,4 @@ class Brightness(SetMetric):
         means = [float(item.image.mean()) for item in items]
         if not means:
             return (SetValue(None, None, None, 0, "no image"),)
-        return (SetValue(float(np.mean(means)), min(means), max(means), len(means)),)
+        return (SetValue(float(np.mean(means)), min(means), max(means), len(means), id=f"brightness[n={len(means)}]"),)

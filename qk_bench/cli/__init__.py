@@ -86,7 +86,7 @@ def main() -> None:
         _leave(str(error), error.exit_code)
     except _MisuseError as error:
         _leave(_misuse(error), 2)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         _leave("stopped", 130)
     except BrokenPipeError:  # the reader of our stdout, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again

@@ -21,7 +21,11 @@ Resolution = Annotated[int, typer.Option(min=1, help="Pixels a side.")]
 Split = Annotated[str, typer.Option(help="Split of the suite.")]
 Metrics = Annotated[
     list[str] | None,
-    typer.Option("--metric", help="Metric besides success; all default metrics if none is named. Repeatable."),
+    typer.Option(
+        "--metric",
+        help="Metric besides success, a group (pixel, perceptual, distribution) or all; the default ones if none is "
+        "named. Repeatable.",
+    ),
 ]
 Timeout = Annotated[float | None, typer.Option(help="Seconds a request may take.")]
 MaxFailures = Annotated[

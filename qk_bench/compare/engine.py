@@ -20,6 +20,7 @@ from qk_bench.records import MetricColumn
 
 CONFIDENCE = 0.95
 FLIPS = 10_000
+SAME = "no pair differs"
 Pair = tuple[int, int]
 
 
@@ -66,7 +67,6 @@ class _Result:
     block: TaskScores
     metric: str
     pair: Pair
-    kind: str
     p: float  # NaN where the test is refused
     test: str
     shown: Comparison | None
@@ -102,7 +102,7 @@ def compare(question: Question) -> Report:
         primary_metric=SUCCESS,
         family_size=len(primary),
         exploratory_size=len(exploratory),
-        notes=question.field.notes,
+        notes=(*question.field.notes, *_left_out(question, columns)),
         comparisons=tuple(_in_order(comparisons, question, blocks, columns)),
         rankings=tuple(_rankings(question, primary)),
     )
@@ -111,6 +111,13 @@ def compare(question: Question) -> Report:
 def is_rate(values: Floats) -> bool:
     """Whether all values are 0 or 1, or missing."""
     return bool(np.isin(values[~np.isnan(values)], (0.0, 1.0)).all())
+
+
+def _left_out(question: Question, columns: dict[str, MetricColumn]) -> Iterable[str]:
+    """A note on metrics that some of the runs lack."""
+    every = dict.fromkeys(name for e in question.field.entrants for name in e.run.columns)
+    if missing := [name for name in every if name not in columns]:
+        yield f"not in all runs, and left out: {', '.join(missing)}"
 
 
 def _check_names(question: Question, columns: dict[str, MetricColumn]) -> None:
@@ -157,10 +164,12 @@ def _rates(question: Question, block: TaskScores, columns: dict[str, MetricColum
                 if both.any():
                     difference = stats.rate_difference(a[both], b[both], codes[both])
                     low, high = difference.interval(CONFIDENCE)
-                    update = {"difference": difference.value, "low": low, "high": high}
-                    update["effect"] = stats.cohens_h(float(a[both].mean()), float(b[both].mean()))
-                    shown = _with_margin(shown.model_copy(update=update), difference, question)
-            results.append(_Result(block, metric, pair, "rate", p, test, shown))
+                    ends = {"difference": difference.value, "low": low, "high": high}
+                    effect = stats.cohens_h(float(a[both].mean()), float(b[both].mean()))
+                    note = "" if difference.gains or difference.losses else SAME
+                    shown = shown.model_copy(update={**ends, "effect": effect, "note": note})
+                    shown = _with_margin(shown, difference, question)
+            results.append(_Result(block, metric, pair, p, test, shown))
     return results
 
 
@@ -179,7 +188,7 @@ def _means(question: Question, block: TaskScores, columns: dict[str, MetricColum
     p = np.where(clusters >= stats.MIN_CLUSTERS, stats.sign_flip_test(sums, flips=flips), np.nan)
     p[infinite] = np.nan
     results = [
-        _Result(block, metric, pair, "mean", float(p[i]), "sign flips of clusters", None)
+        _Result(block, metric, pair, float(p[i]), "sign flips of clusters", None)
         for i, (metric, pair) in enumerate(cells)
     ]
     reported = [i for i, (metric, pair) in enumerate(cells) if _wanted(question, block, metric, pair)]
@@ -206,9 +215,11 @@ def _means(question: Question, block: TaskScores, columns: dict[str, MetricColum
         elif sample is not None:
             low, high = sample.interval(CONFIDENCE)
             effect = stats.cliffs_delta(*(block.values[metric][e][both] for e in pair))
-            update = {"difference": sample.value, "low": _finite(low), "high": _finite(high), "effect": effect}
-            shown = _with_margin(shown.model_copy(update=update), sample, question)
-        results[i] = _Result(block, metric, pair, "mean", float(p[i]), "sign flips of clusters", shown)
+            ends = {"difference": sample.value, "low": _finite(low), "high": _finite(high)}
+            note = "" if differences[both, i].any() else SAME
+            shown = shown.model_copy(update={**ends, "effect": effect, "note": note})
+            shown = _with_margin(shown, sample, question)
+        results[i] = _Result(block, metric, pair, float(p[i]), "sign flips of clusters", shown)
     return results
 
 

@@ -141,7 +141,7 @@ def draw(question: Question, found: Plan, path: Path) -> None:
     from matplotlib.figure import Figure
 
     pilot, _, rate = read_pilot(question, found.metric, found.task)
-    counts = np.unique(np.geomspace(20, max(10_000, 4 * found.pilot_samples), 25).round().astype(int))
+    counts = np.unique(np.geomspace(20, max(10_000, 4 * found.pilot_samples), 15).round().astype(int))
     factor, unit = (100, " [points]") if rate else (1, "")
     with mpl.rc_context({"svg.hashsalt": "qk-bench", "font.size": 9}):
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
@@ -158,10 +158,8 @@ def draw(question: Question, found: Plan, path: Path) -> None:
         axes.annotate("pilot", (found.pilot_samples, 1), xycoords=at_top, xytext=(3, -10), textcoords="offset points")
         axes.set(xscale="log", yscale="log", xlabel="samples")
         axes.set_ylabel(f"smallest visible difference in {found.metric}{unit}")
-        axes.set_title(
-            f"Seen with {found.power:.0%} power at α = {found.alpha:g}, {'all tasks' if found.task == ALL_TASKS else found.task}",
-            loc="left",
-        )
+        where = "all tasks" if found.task == ALL_TASKS else found.task
+        axes.set_title(f"Seen with {found.power:.0%} power at α = {found.alpha:g}, {where}", loc="left")
         axes.grid(which="both", color="#e5e5e5", linewidth=0.6)
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")

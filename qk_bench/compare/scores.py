@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,8 +97,18 @@ def load_run(path: Path) -> Run:
         raise DamagedRunError(f"{path} is not a run: it has no manifest.json", "name a folder that `qkbench run` wrote")
     if not (path / SCORES).is_file():
         raise DamagedRunError(f"{path} has no {SCORES}: the run is {manifest.status}", "run the same command again")
+    for name in (SCORES, AGGREGATES, OUTCOMES):
+        if name in manifest.files and _sha256(path / name) != manifest.files[name]:
+            raise DamagedRunError(f"{path / name} is not what the run wrote", "run the same command again")
     models = tuple(m.card.name for m in manifest.spec.models)
     return Run(path, manifest, models, _tasks(path / SCORES, models), _aggregates(path / AGGREGATES))
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tasks(path: Path, models: tuple[str, ...]) -> dict[tuple[str, str], TaskScores]:
@@ -237,6 +248,14 @@ def align(entrants: tuple[Entrant, ...], *, intersect: bool) -> Field:
     shared = [key for key in runs[0].tasks if all(key in run.tasks for run in runs)]
     every = list(dict.fromkeys(key for run in runs for key in run.tasks))
     notes = []
+    for run in runs:
+        if run.manifest.status != "complete":
+            if not intersect:
+                raise NotComparableError(
+                    f"the run in {run.path} is {run.manifest.status}",
+                    "finish it, or pass --intersect to use what there is",
+                )
+            notes.append(f"the run in {run.path} is {run.manifest.status}")
     if left_out := [f"{suite}/{task}" for suite, task in every if (suite, task) not in shared]:
         if not intersect or not shared:
             holders = [str(run.path) for run in runs if tuple(left_out[0].split("/", 1)) in run.tasks]

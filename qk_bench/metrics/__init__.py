@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from qk_bench.errors import UsageError
+from qk_bench.plugins import near
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "pixel": ("psnr", "ssim", "color-difference", "paintbench", "drift"),
@@ -18,18 +19,16 @@ def expand(names: Iterable[str], installed: Iterable[str]) -> list[str]:
     """The metrics that names stand for, each once.
 
     Args:
-        names: Metrics, groups, or `all`.
+        names: Metrics, groups, `all`, or `path/to/file.py:ClassName`.
         installed: Names of the entry points found.
 
     Raises:
-        UsageError: A name is neither.
+        UsageError: A name is none of these.
     """
     known = list(installed)
     chosen: list[str] = []
     for name in names:
-        members = known if name == "all" else GROUPS.get(name, (name,))
-        for member in members:
-            if member not in known:
-                raise UsageError(f"there is no metric {member!r}", f"known: {', '.join([*known, *GROUPS, 'all'])}")
-        chosen += members
+        if name not in known and name not in GROUPS and name != "all" and ".py" not in name:
+            raise UsageError(f"there is no metric {name!r}{near(name, [*known, *GROUPS, 'all'])}")
+        chosen += known if name == "all" else GROUPS.get(name, (name,))
     return list(dict.fromkeys(chosen))

@@ -5,6 +5,7 @@ For an editing task the references are the targets, each counted once however ma
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from qk_bench.metrics.intervals import (
 from qk_bench.metrics.requirements import available
 from qk_bench.metrics.resize import Resize
 from qk_bench.records import MetricColumn
+
+_REVISION = 1  # of the statistics: raise it when one changes its value, so that stored values are not used
 
 Statistic = Callable[[Features, Features], tuple[float, ...]]
 
@@ -113,19 +116,12 @@ class DistributionMetric(SetMetric):
         if min(n, m) < self.minimum:
             reason = f"{min(n, m)} images; {self.statistics[0].id} needs {self.minimum} on each side"
             return tuple(SetValue(None, None, None, n, reason, identifier) for identifier in ids)
-        halves = half_samples(strata)
-        few = f"no interval: fewer than {FEWEST_UNITS} clusters" if halves is None else ""
-        sets = Sets(
-            reader.features(output_keys),
-            reader.features(reference_keys),
-            output_keys,
-            reference_keys,
-            halves or HalfSamples([], 0, 0),
-            store,
-        )
-        values, resampled = self.estimate(sets)
+        halves = half_samples(strata) or HalfSamples([], 0, 0)
+        few = f"no interval: fewer than {FEWEST_UNITS} clusters" if not halves.draws else ""
+        features = reader.features(output_keys), reader.features(reference_keys)
+        values, resampled = self._stored_estimate(Sets(*features, output_keys, reference_keys, halves, store))
         bounds: list[tuple[float | None, float | None]] = [(None, None)] * len(values)
-        if halves is not None:
+        if halves.draws:
             bounds = [
                 _within(column, interval(value, resampled[:, i], halves))
                 for i, (column, value) in enumerate(zip(self.statistics, values, strict=True))
@@ -134,6 +130,23 @@ class DistributionMetric(SetMetric):
             SetValue(value, low, high, n, few, identifier)
             for value, (low, high), identifier in zip(values, bounds, ids, strict=True)
         )
+
+    def _stored_estimate(self, sets: Sets) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+        """`estimate`, kept by the content of both sets: the subsets cost more than reading the features again."""
+        kind = type(self)
+        key = hashlib.sha256(f"estimate {_REVISION} {kind.__module__}.{kind.__qualname__} {self.settings}".encode())
+        for keys in (sets.output_keys, sets.reference_keys):
+            key.update(len(keys).to_bytes(8, "big") + b"".join(keys))
+        for draw in sets.halves.draws:
+            key.update(b"".join(side.astype("<i8").tobytes() + b"|" for side in draw))
+        width = len(self.statistics)
+        if (stored := sets.store.get([key.digest()]).get(key.digest())) is not None:
+            rows = np.frombuffer(stored, np.float64).reshape(-1, width)
+            return tuple(map(float, rows[0])), rows[1:]
+        values, resampled = self.estimate(sets)
+        rows = np.vstack([np.array(values, np.float64), np.asarray(resampled, np.float64).reshape(-1, width)])
+        sets.store.put([(key.digest(), rows.tobytes())])
+        return values, rows[1:]
 
     def _id(self, column: MetricColumn, reference: str, size: str = "") -> str:
         parts = [f"{Inception.name},{self.resize}-resize", self.settings, f"ref={reference}", size and f"n={size}"]

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from qk_bench.manifest import Timing
 from qk_bench.records import MetricColumn, ModelCard
-
-
-@dataclass(frozen=True)
-class Timing:
-    """One request as it was measured."""
-
-    model: str
-    task: str
-    sample_id: str
-    seed: int
-    seconds: float
-    """Time inside the adapter for the request's batch over the batch's size."""
-    peak_memory: int | None = None
-    """Largest resident memory of the generating process so far, in bytes, where it was measured."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +23,9 @@ class Efficiency:
     throughput: float | None
     """Images per second inside the adapter; None where no time was measured."""
     peak_memory: int | None
+    """Largest resident memory of the generating process, in bytes."""
+    device_peak_memory: int | None
+    """Of the accelerator, in bytes, where there is one."""
     parameters: int | None
 
 
@@ -51,8 +42,8 @@ def efficiency(rows: Iterable[Timing], card: ModelCard) -> Efficiency | None:
     """Summarise the timings of one model.
 
     Args:
-        rows: Its requests; those of other models are ignored.
-        card: Its card, for the batch size and the parameter count.
+        rows: Its requests that gave an image; those of other models are ignored.
+        card: Its card, for the parameter count.
 
     Returns:
         The summary; None where the model has no row.
@@ -60,14 +51,17 @@ def efficiency(rows: Iterable[Timing], card: ModelCard) -> Efficiency | None:
     own = [row for row in rows if row.model == card.name]
     if not own:
         return None
-    seconds = np.array([row.seconds for row in own])
-    memory = [row.peak_memory for row in own if row.peak_memory is not None]
-    median, p95 = np.quantile(seconds * card.batch_size, [0.5, 0.95])
+    calls = np.array([row.seconds for row in own])
+    images = math.fsum(row.seconds / row.requests for row in own)  # a call of several requests is a row for each
+    median, p95 = np.quantile(calls, [0.5, 0.95])
     return Efficiency(
         requests=len(own),
         latency_median=float(median),
         latency_p95=float(p95),
-        throughput=float(len(own) / seconds.sum()) if seconds.sum() > 0 else None,
-        peak_memory=max(memory, default=None),
+        throughput=len(own) / images if images > 0 else None,
+        peak_memory=max((row.peak_memory_bytes for row in own if row.peak_memory_bytes is not None), default=None),
+        device_peak_memory=max(
+            (row.device_peak_memory_bytes for row in own if row.device_peak_memory_bytes is not None), default=None
+        ),
         parameters=card.parameters,
     )

@@ -13,7 +13,7 @@ import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -27,6 +27,7 @@ from qk_bench.run import environment, tables
 from qk_bench.run.admission import admit
 from qk_bench.run.channel import Loop
 from qk_bench.run.generate import Cost, Generation, Item
+from qk_bench.run.interrupt import deferred_interrupts
 from qk_bench.run.plan import (
     BLOCK,
     SampleReader,
@@ -113,13 +114,21 @@ def execute(spec: RunSpec, out: Path, options: Options, reporter: Reporter) -> R
         FullDiskError: Nothing more can be written; what is stored is whole.
         KeyboardInterrupt: The user stopped it; the manifest says `partial`.
     """
-    with RunDirectory(out, fresh=options.fresh) as run:
-        return _Execution(run, spec, options, reporter).go()
+    with RunDirectory(out, fresh=options.fresh) as run, deferred_interrupts() as check_interrupt:
+        return _Execution(run, spec, options, reporter, check_interrupt).go()
 
 
 class _Execution:
-    def __init__(self, run: RunDirectory, spec: RunSpec, options: Options, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        spec: RunSpec,
+        options: Options,
+        reporter: Reporter,
+        check_interrupt: Callable[[], None],
+    ) -> None:
         self.run, self.spec, self.options, self.reporter = run, spec, options, reporter
+        self.check_interrupt = check_interrupt
         self.started, self.clock, self.cpu = environment.now(), time.monotonic(), environment.cpu_seconds()
         self.segments = segments_of(spec)
         self.total = sum(map(len, self.segments))
@@ -128,6 +137,7 @@ class _Execution:
         self.load_failures: dict[str, str] = {}
         self.ready: deque[tuple[int, int]] = deque()
         self.aggregates: dict[tuple[int, int], list[tuple[SetValue, ScoreStatus]]] = {}
+        self.unavailable = dict(options.unavailable_metrics)
         self.shown = 0.0
         self.versions, self.git, self.hardware = environment.versions(), environment.git(), environment.hardware()
 
@@ -138,6 +148,8 @@ class _Execution:
             self.reporter.note(f"{self.run.path} is complete: nothing to do")
             (self.run.path / JOURNAL).unlink(missing_ok=True)
             return Result(manifest, {}, False)
+        if manifest is not None:  # what an earlier session could not compute stays without values
+            self.unavailable = manifest.unavailable_metrics | self.unavailable
         self._count_blocks()
         earlier = manifest.sessions if manifest else ()
         self._write_manifest("running", earlier, Session(command=self.options.command, started=self.started))
@@ -263,8 +275,12 @@ class _Execution:
             self.pool.submit(ScoreBlock(segment, block, tuple(self.journal.places(self.segments[segment], block))))
         self.loop.poll(IDLE if patience is None else min(patience, IDLE))
         self.pool.check()
+        self.check_interrupt()
 
     def _on_scored(self, result: BlockScored | SetScored) -> None:
+        for metric, mend in result.unavailable.items():
+            if self.unavailable.setdefault(metric, mend) is mend:
+                self.reporter.note(f"metric {metric} is not computed: {mend}")
         if isinstance(result, BlockScored):
             self.journal.enter(result.segment, result.block, self.run.journal.append(result.line))
         else:
@@ -319,7 +335,7 @@ class _Execution:
                 spec=self.spec,
                 requests=self.total,
                 counts={model: dict(sorted(count.items())) for model, count in self.found.counts.items()},
-                unavailable_metrics=self.options.unavailable_metrics,
+                unavailable_metrics=self.unavailable,
                 sessions=(*earlier, session),
                 versions=self.versions,
                 git=self.git,

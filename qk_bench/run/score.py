@@ -10,6 +10,7 @@ with one entry of `scores` per column of `columns_of`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from qk_bench.manifest import MetricSpec, RunSpec, canonical
 from qk_bench.plugins import load_metric, load_suite
 from qk_bench.records import Kind, MetricColumn, Outcome, Sample, ScoreStatus
 from qk_bench.run.plan import SampleReader, Segment, card_digest, noise_seed, outcome_key
+from qk_bench.safe_read import WeightsError
 from qk_bench.store import RunDirectory
 
 Cell = tuple[float | None, ScoreStatus, str]
@@ -67,6 +69,8 @@ class Scorer:
         self._cards = {model.card.name: card_digest(model.card) for model in spec.models}
         self._readers: dict[tuple[str, str], SampleReader] = {}
         self._chunk = max(1, PIXELS_AT_ONCE // spec.resolution**2)
+        self.unavailable: dict[str, str] = {}
+        """Metrics whose weights could not be loaded, and the mend."""
 
     def block(self, segment: Segment, number: int, lines: Sequence[bytes]) -> bytes:
         """The journal line of a block.
@@ -111,6 +115,8 @@ class Scorer:
             values = list(judge.compute(images()))
             if len(values) != len(metric.columns):
                 raise ValueError(f"gave {len(values)} values for {len(metric.columns)} columns")
+        except WeightsError as error:
+            return [(SetValue(None, None, None, 0, self._give_up(metric, error)), "unavailable")] * len(metric.columns)
         except QKBenchError:
             raise
         except Exception as error:
@@ -119,10 +125,10 @@ class Scorer:
         left_out = f"{failed} failed outcomes left out" if failed else ""
         return [
             (
-                SetValue(v.value, v.low, v.high, v.n, "; ".join(filter(None, [v.reason, left_out]))),
-                "unavailable" if v.value is None else "ok",
+                dataclasses.replace(value, reason="; ".join(filter(None, [value.reason, left_out]))),
+                "unavailable" if value.value is None else "ok",
             )
-            for v in values
+            for value in values
         ]
 
     def _entry(self, outcome: Outcome) -> _Entry:
@@ -162,9 +168,22 @@ class Scorer:
                 rows.append([])
         for start in range(0, len(usable), self._chunk):
             chunk = usable[start : start + self._chunk]
-            for (row, _), values in zip(chunk, _compute(judge, width, [item for _, item in chunk]), strict=True):
+            for (row, _), values in zip(chunk, self._judge(metric, judge, [item for _, item in chunk]), strict=True):
                 rows[row] = [_finite(value) for value in values]
         return rows
+
+    def _judge(self, metric: MetricSpec, judge: SampleMetric, items: Sequence[Scored]) -> list[tuple[Value, ...]]:
+        """A metric's values; none where its weights turned out to be missing or not the pinned ones."""
+        width = len(metric.columns)
+        if metric.ref not in self.unavailable:
+            try:
+                return compute_each(judge, width, items)
+            except WeightsError as error:
+                self._give_up(metric, error)
+        return [(Value(None, self.unavailable[metric.ref]),) * width for _ in items]
+
+    def _give_up(self, metric: MetricSpec, error: WeightsError) -> str:
+        return self.unavailable.setdefault(metric.ref, str(error))
 
 
 def lines_digest(lines: Sequence[bytes]) -> str:
@@ -172,15 +191,21 @@ def lines_digest(lines: Sequence[bytes]) -> str:
     return hashlib.sha256(b"\n".join(lines)).hexdigest()
 
 
-def _compute(judge: SampleMetric, width: int, items: Sequence[Scored]) -> list[tuple[Value, ...]]:
-    """A metric's values; when it fails on several items, each is tried alone so that only the guilty one has none."""
+def compute_each(judge: SampleMetric, width: int, items: Sequence[Scored]) -> list[tuple[Value, ...]]:
+    """A metric's values; when it fails on several items, each is tried alone so that only the guilty one has none.
+
+    Raises:
+        WeightsError: The metric's weights are missing or not the pinned ones.
+    """
     try:
         values = judge.compute(items)
         if len(values) != len(items) or any(len(row) != width for row in values):
             raise ValueError(f"the metric must give {len(items)} rows of {width} values")
+    except WeightsError:  # it would fail alike on every item
+        raise
     except Exception as error:
         if len(items) > 1:
-            return [row for item in items for row in _compute(judge, width, [item])]
+            return [row for item in items for row in compute_each(judge, width, [item])]
         return [(Value(None, f"metric failed: {one_line(error)}"),) * width]
     return values
 

@@ -17,7 +17,7 @@ from qk_bench.manifest import Aggregate, RunSpec
 from qk_bench.records import ScoreStatus
 from qk_bench.run.plan import Segment
 from qk_bench.run.score import columns_of, lines_digest
-from qk_bench.store import AGGREGATES, JOURNAL, SCORES, LineFile, RunDirectory, read_lines, writing
+from qk_bench.store import AGGREGATES, JOURNAL, SCORES, LineReader, RunDirectory, read_lines, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +46,7 @@ class Journal:
         self._run, self._segments, self._outcomes = run, segments, outcomes
         self._offsets = [array("q", [-1]) * segment.blocks for segment in segments]
 
-    def load(self, outcomes: LineFile) -> None:
+    def load(self, outcomes: LineReader) -> None:
         """Read what an earlier session has scored; lines that no longer fit their outcomes are passed over."""
         for offset, line in read_lines(self._run.path / JOURNAL):
             try:
@@ -76,7 +76,7 @@ class Journal:
         """Whether every block is scored."""
         return all(offset >= 0 for offsets in self._offsets for offset in offsets)
 
-    def entries(self, journal: LineFile) -> Iterator[tuple[Segment, dict[str, Any]]]:
+    def entries(self, journal: LineReader) -> Iterator[tuple[Segment, dict[str, Any]]]:
         """The scored blocks in plan order."""
         for segment, offsets in zip(self._segments, self._offsets, strict=True):
             for offset in offsets:
@@ -151,7 +151,8 @@ def write_aggregates(
             resolution=spec.resolution,
             model=segments[segment].model.card.name,
             task=segments[segment].task.task,
-            metric=column.id,
+            metric=value.id or column.id,
+            column=column.id,
             value=value.value,
             low=value.low,
             high=value.high,
@@ -162,7 +163,7 @@ def write_aggregates(
         for (segment, metric), columns in sorted(values.items())
         for column, (value, status) in zip(spec.metrics[metric].columns, columns, strict=True)
     ]
-    text = {"suite", "suite_version", "split", "model", "task", "metric", "status", "reason"}
+    text = {"suite", "suite_version", "split", "model", "task", "metric", "column", "status", "reason"}
     types = {"resolution": pa.int32(), "n": pa.int64()}
     schema = pa.schema(
         [(name, pa.string() if name in text else types.get(name, pa.float64())) for name in Aggregate.model_fields]

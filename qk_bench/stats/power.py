@@ -35,6 +35,7 @@ class Pilot:
         n_samples: Number of samples.
         kurtosis: Excess kurtosis of the clusters' differences.
         rates: For a rate the shares of rows where A succeeds, where B does, and where both do; None for a mean.
+        correlation: For a rate the tetrachoric correlation of A and B.
     """
 
     difference: float
@@ -45,6 +46,7 @@ class Pilot:
     n_samples: int
     kurtosis: float
     rates: tuple[float, float, float] | None
+    correlation: float
 
     def variance_at(self, seeds: float) -> float:
         """Variance of the mean difference times the number of samples, with this many seeds a sample."""
@@ -84,6 +86,7 @@ def read_pilot(a: ArrayLike, b: ArrayLike, samples: ArrayLike, clusters: ArrayLi
     else:
         of_mean = n_clusters / (n_clusters - 1) * float((sums**2).sum()) / d.size**2
     split = variance_split(d, items)
+    rates = (float(x.mean()), float(y.mean()), float((x * y).mean())) if rate else None
     return Pilot(
         difference=float(d.mean()),
         variance=float(of_mean) * n_samples,
@@ -92,7 +95,8 @@ def read_pilot(a: ArrayLike, b: ArrayLike, samples: ArrayLike, clusters: ArrayLi
         samples_per_cluster=n_samples / n_clusters,
         n_samples=n_samples,
         kurtosis=float(stats.kurtosis(sums)),
-        rates=(float(x.mean()), float(y.mean()), float((x * y).mean())) if rate else None,
+        rates=rates,
+        correlation=float("nan") if rates is None else _tetrachoric(rates),
     )
 
 
@@ -119,7 +123,7 @@ def difference_power(pilot: Pilot, difference: float, n_samples: int, *, seeds: 
         critical = float(special.stdtrit(df, 1 - alpha / 2))
         shift = abs(difference) / math.sqrt(variance / n_samples) * _heavy_tails(pilot, df)
         return float(1 - special.nctdtr(df, shift, critical) + special.nctdtr(df, shift, -critical))
-    gains, losses = _gains_and_losses(pilot.rates, difference)
+    gains, losses = _gains_and_losses(pilot.rates, pilot.correlation, difference)
     pairs = n_samples * _pairs_per_sample(pilot.rates, variance)
     if pairs <= _EXACT_PAIRS:
         return _mcnemar_power(round(pairs), gains, losses, alpha)
@@ -146,7 +150,7 @@ def non_inferiority_power(pilot: Pilot, margin: float, n_samples: int, *, seeds:
     critical = float(special.stdtrit(df, 1 - alpha))
     if pilot.rates is None:
         return float(1 - special.nctdtr(df, margin / math.sqrt(variance / n_samples), critical))
-    gains, losses = _gains_and_losses(pilot.rates, 0.0)
+    gains, losses = _gains_and_losses(pilot.rates, pilot.correlation, 0.0)
     pairs = n_samples * _pairs_per_sample(pilot.rates, variance)
     under_null = margin / tango_score(gains, losses, pairs, -margin)
     under_truth = math.sqrt(max(gains + losses, 1e-300) / pairs)
@@ -209,29 +213,34 @@ def _heavy_tails(pilot: Pilot, df: float) -> float:
     return 1 + 3 / 8 * pilot.kurtosis / (df + 1)
 
 
-def _gains_and_losses(rates: tuple[float, float, float], difference: float) -> tuple[float, float]:
+def _gains_and_losses(rates: tuple[float, float, float], correlation: float, difference: float) -> tuple[float, float]:
     """Shares of rows where only B, and where only A, succeeds, once B's rate makes this difference.
 
-    Success is taken as a normal latent quality above a threshold, correlated between A and B as in the pilot (a
-    tetrachoric correlation: Pearson, Phil. Trans. A 195, 1900), and B's threshold is moved.
+    Success is taken as a normal latent quality above a threshold, correlated between A and B as in the pilot, and B's
+    threshold is moved.
     """
+    moved = rates[0] + difference
+    together = _both_succeed(rates[0], moved, correlation)
+    return max(moved - together, 0.0), max(rates[0] - together, 0.0)
+
+
+def _both_succeed(rate_a: float, rate_b: float, correlation: float) -> float:
+    """Share of rows where both succeed, of two correlated normal qualities above thresholds."""
     edge = 1e-6
-    rate_a, rate_b = (min(max(r, edge), 1 - edge) for r in rates[:2])
-    moved = min(max(rates[0] + difference, edge), 1 - edge)
+    thresholds = special.ndtri(np.clip([rate_a, rate_b], edge, 1 - edge))
+    normal = stats.multivariate_normal(cov=[[1.0, correlation], [correlation, 1.0]], allow_singular=True)
+    return float(normal.cdf(thresholds))
 
-    def both(correlation: float, rate: float) -> float:
-        normal = stats.multivariate_normal(cov=[[1.0, correlation], [correlation, 1.0]], allow_singular=True)
-        return float(normal.cdf(special.ndtri([rate_a, rate])))
 
-    lowest, highest = -0.999, 0.999
-    if rates[2] <= both(lowest, rate_b):
-        correlation = lowest
-    elif rates[2] >= both(highest, rate_b):
-        correlation = highest
-    else:
-        correlation = optimize.brentq(lambda c: both(c, rate_b) - rates[2], lowest, highest, xtol=1e-6)
-    together = both(correlation, moved)
-    return max(moved - together, 0.0), max(rate_a - together, 0.0)
+def _tetrachoric(rates: tuple[float, float, float]) -> float:
+    """The correlation of the latent qualities behind two paired rates (Pearson, Phil. Trans. A 195, 1900)."""
+    rate_a, rate_b, both = rates
+    end = 0.999
+    if both <= _both_succeed(rate_a, rate_b, -end):
+        return -end
+    if both >= _both_succeed(rate_a, rate_b, end):
+        return end
+    return float(optimize.brentq(lambda c: _both_succeed(rate_a, rate_b, c) - both, -end, end, xtol=1e-6))
 
 
 def _pairs_per_sample(rates: tuple[float, float, float], variance: float) -> float:
@@ -241,10 +250,12 @@ def _pairs_per_sample(rates: tuple[float, float, float], variance: float) -> flo
 
 
 def _mcnemar_power(pairs: int, gains: float, losses: float, alpha: float) -> float:
-    """Power of the exact two-sided McNemar test, summed over the number of discordant pairs."""
-    k = np.arange(pairs + 1)
+    """Power of the exact two-sided McNemar test, summed over the likely numbers of discordant pairs."""
+    share = gains / (gains + losses)
+    middle = pairs * (gains + losses)
+    reach = 8 * math.sqrt(middle) + 8
+    k = np.arange(max(0, int(middle - reach)), min(pairs, int(middle + reach)) + 1)
     critical = stats.binom.ppf(alpha / 2, k, 0.5)
     critical = np.where(stats.binom.cdf(critical, k, 0.5) > alpha / 2, critical - 1, critical)
-    share = gains / (gains + losses)
     rejects = stats.binom.cdf(critical, k, share) + stats.binom.cdf(critical, k, 1 - share)
     return float((stats.binom.pmf(k, pairs, gains + losses) * rejects).sum())

@@ -40,10 +40,8 @@ def ratio(name: str, ours: Callable[[], object], peer: Callable[[], object]) -> 
             record.append(time.perf_counter() - start)
     mine, other = (statistics.median(t) for t in times)
     spread = [b / a for a, b in zip(*times, strict=True)]
-    print(
-        f"| {name} | {mine:.3f} s | {other:.3f} s | {other / mine:.0f}× ({min(spread):.0f}-{max(spread):.0f}) |",
-        flush=True,
-    )
+    text = f"{other / mine:.1f}× ({min(spread):.1f}-{max(spread):.1f})"
+    print(f"| {name} | {mine:.3f} s | {other:.3f} s | {text} |", flush=True)
 
 
 def sign_flips(n: int) -> None:

@@ -171,6 +171,8 @@ def test_frechet_distance_from_statistics_is_10_times_faster_than_clean_fid() ->
 def test_fid_of_folders_is_faster_and_nearly_free_the_second_time(tmp_path: Path) -> None:
     found = fid_of_folders(tmp_path, 40)
     assert min(found["clean-fid"], found["torch-fidelity"]) >= 1.3 * max(found["ours, clean"], found["ours, tf"])
+    assert found["ours, clean"] >= 20 * found["ours, clean, again"]
+    assert found["ours, tf"] >= 20 * found["ours, tf, again"]
 
 
 def test_lpips_is_faster_than_the_package() -> None:

@@ -117,7 +117,8 @@ def test_markdown_has_a_row_per_model_and_task(tmp_path: Path, cli: Cli) -> None
     run_spec(make_spec("no-op", "oracle", task=SQUARES), tmp_path / "run")
     code, printed, _ = cli("show", tmp_path / "run", "--format", "markdown")
     assert code == 0
-    rows = [line for line in printed.splitlines() if line.startswith("| ")]
+    table = next(block for block in printed.split("\n\n") if "| task |" in block)
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + 2 * 3
     assert rows[5].startswith("| oracle (privileged) | squares/recolour | 100.0% | [")
 

@@ -162,6 +162,7 @@ def test_metrics_of_whole_sets_and_infinite_values_are_shown_but_not_tested(tmp_
         ({"split": "val"}, "split differs: test"),
         ({"suite_version": "2"}, "version of suite scenes differs: 1"),
         ({"suite_digest": "e"}, "content of suite scenes differs"),
+        ({"progress": "partial"}, "is partial"),
         ({"first": 30}, "sample sets differ: scenes/t: a:m has 180 (sample, seed) rows, b:m has 180, 90"),
     ],
 )
@@ -196,6 +197,22 @@ def test_two_runs_of_the_same_models_are_compared_by_name(tmp_path: Path) -> Non
     assert (len(other.comparisons), other.family_size) == (1, 3)
 
 
+def test_a_run_whose_scores_were_changed_is_refused(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", {"t": simulate(20, {"m": 0.5, "n": 0.5})})
+    b = write_run(tmp_path / "b", {"t": simulate(20, {"m": 0.9, "n": 0.5})})
+    (a / "scores.parquet").write_bytes((b / "scores.parquet").read_bytes())
+    with pytest.raises(DamagedRunError, match="is not what the run wrote"):
+        within_run(str(a), None, Options())
+
+
+def test_metrics_that_one_run_lacks_are_named(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", {"t": simulate(20, {"m": 0.5}, drifts={"m": 1.0})})
+    b = write_run(tmp_path / "b", {"t": simulate(20, {"m": 0.5})})
+    report = compare(between(str(a), str(b), Options()))
+    assert [c.metric for c in report.comparisons] == ["success"]
+    assert report.notes == ("not in all runs, and left out: drift",)
+
+
 def test_usage_mistakes_are_one_line_that_names_the_mend(run: Path, tmp_path: Path) -> None:
     lonely = write_run(tmp_path / "lonely", {"color_swap": simulate(20, {"other": 0.5})})
     for ask, part in (
@@ -213,6 +230,14 @@ def test_usage_mistakes_are_one_line_that_names_the_mend(run: Path, tmp_path: Pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(DamagedRunError):
         within_run(str(tmp_path / "empty"), None, Options())
+
+
+def test_pairs_that_never_differ_are_said_to_be_so(tmp_path: Path) -> None:
+    values = simulate(30, {"a": 0.5}, drifts={"a": 1.0})["a"]
+    found = _by_key(_report(str(write_run(tmp_path / "r", {"t": {"a": values, "b": values}}))))
+    assert {c.note for c in found.values()} == {"no pair differs"}
+    assert found["b", "t", "success"].high - found["b", "t", "success"].low > 0.05
+    assert found["b", "t", "drift"].p == 1
 
 
 def test_json_holds_no_nan_and_keeps_its_schema(run: Path) -> None:

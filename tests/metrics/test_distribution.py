@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from qk_bench.metrics.distribution import Sets
 from qk_bench.metrics.features import FeatureReader, Features, FeatureStore
 from qk_bench.metrics.fid import Fid
 from qk_bench.metrics.folders import Folder, score_folders
@@ -82,6 +83,7 @@ def test_two_folders_of_photographs_are_scored_with_the_broken_file_named(
     outputs, references = (Folder(folder) for folder in folders)
     found = {value.id: value for value in score_folders(outputs, references, metrics)}
     assert list(outputs.broken) == ["zz-broken.png"]
+    assert not references.broken
     fid = found["fid[inception-tf,clean-resize,ref=folder,n=12]"]
     assert fid.value is not None
     assert fid.low is not None
@@ -89,7 +91,7 @@ def test_two_folders_of_photographs_are_scored_with_the_broken_file_named(
     assert fid.low <= fid.value <= fid.high
     assert "kid[inception-tf,clean-resize,subsets=100x1000,seed=0,ref=folder,n=12]" in found
     assert found["precision[inception-tf,clean-resize,k=3|5,ref=folder,n=12]"].value is not None
-    assert found["psnr[cap=100]"].value is None
+    assert found["psnr[cap=100]"].n == 12
     again = {value.id: value for value in score_folders(outputs, references, metrics)}
     assert again == found
 
@@ -127,6 +129,31 @@ def test_features_are_computed_once_per_content(tmp_path: Path) -> None:
         _features(second, FeatureStore(tmp_path / "features.sqlite"), [*images, *images[:5]]), expected
     )
     assert second.calls == 0
+
+
+def test_a_second_call_computes_nothing_but_reads_the_images(tmp_path: Path) -> None:
+    first, second = crops(30, 64, seed=0), crops(30, 64, seed=1)
+    extractors: list[Projection] = []
+    estimates: list[int] = []
+
+    class Counted(FewKid):
+        """KID that counts what it computes."""
+
+        def _reader(self) -> tuple[FeatureReader, FeatureStore]:
+            extractors.append(Projection())
+            store = FeatureStore(tmp_path / "features.sqlite")
+            return FeatureReader(extractors[-1], store), store
+
+        def estimate(self, sets: Sets) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+            estimates.append(1)
+            return super().estimate(sets)
+
+    once, again = Counted().compare(first, second), Counted().compare(first, second)
+    assert once == again
+    assert [extractor.calls for extractor in extractors] == [60, 0]
+    assert len(estimates) == 1
+    assert Counted().compare(first, second[::-1][:25]) != once  # other sets are other values
+    assert len(estimates) == 2
 
 
 def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from qk_bench.metrics import kid
+from qk_bench.metrics.distribution import Sets
+from qk_bench.metrics.features import FeatureStore
 from qk_bench.metrics.frechet import frechet, frechet_distance, moments
 from qk_bench.metrics.intervals import Unit, clustered_units, half_samples, interval, single_units
 from qk_bench.metrics.kid import mmd2
@@ -41,7 +45,7 @@ CASES: dict[
 ] = {
     "fid": (lambda rng: _unrelated(rng, 150, 12), _fid, single_units(150, 150)),
     "fid with fewer images than features": (lambda rng: _unrelated(rng, 80, 128), _fid, single_units(80, 80)),
-    "kid": (lambda rng: _unrelated(rng, 150, 12), _kid, single_units(150, 150)),
+    "mmd of whole sets": (lambda rng: _unrelated(rng, 150, 12), _kid, single_units(150, 150)),
     "fid of clustered pairs": (_clustered, _fid, [clustered_units(_NAMES, _NAMES)]),
 }
 
@@ -59,6 +63,25 @@ def test_interval_covers_the_value_that_sets_of_this_size_have_on_average(case: 
     truth = np.mean(values)
     coverage = np.mean([low <= truth <= high for low, high in bounds])
     assert coverage >= 0.89  # 95 % less three standard errors of 120 repetitions
+    assert np.mean([high - low for low, high in bounds]) < 1.5 * 2 * 1.96 * np.std(values)
+
+
+def test_interval_of_kid_over_seeded_subsets_covers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KID as it is reported: the mean over subsets smaller than the sets, with the interval `Kid` gives it."""
+    monkeypatch.setattr(kid, "SUBSET_SIZE", 50)
+    store = FeatureStore(tmp_path / "features.sqlite")
+    values, bounds = [], []
+    for repetition in range(REPETITIONS):
+        x, y = _unrelated(np.random.default_rng(repetition), 150, 12)
+        halves = half_samples(single_units(150, 150), resamples=40, seed=repetition)
+        assert halves is not None
+        (value,), resampled = kid.Kid().estimate(Sets(x, y, [], [], halves, store))
+        assert resampled.shape == (40, 1)
+        values.append(value)
+        bounds.append(interval(value, resampled[:, 0], halves))
+    truth = np.mean(values)
+    assert all(low < value < high for value, (low, high) in zip(values, bounds, strict=True))
+    assert np.mean([low <= truth <= high for low, high in bounds]) >= 0.89
     assert np.mean([high - low for low, high in bounds]) < 1.5 * 2 * 1.96 * np.std(values)
 
 

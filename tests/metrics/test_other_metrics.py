@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from qk_bench.errors import UsageError
+from qk_bench.manifest import Timing
 from qk_bench.metrics import GROUPS, expand
-from qk_bench.metrics.efficiency import Timing, efficiency
+from qk_bench.metrics.efficiency import efficiency
 from qk_bench.metrics.identity import Identity
 from qk_bench.metrics.stability import Stability
 from qk_bench.records import ModelCard
@@ -56,16 +57,23 @@ def test_stability_needs_two_seeds() -> None:
     assert "two seeds" in found.reason
 
 
+def timing(model: str, number: int, seconds: float) -> Timing:
+    return Timing(
+        model=model, suite="s", task="t", sample_id=f"s{number}", seed=0, seconds=seconds, requests=4,
+        peak_memory_bytes=100 + number,
+    )  # fmt: skip
+
+
 def test_efficiency_is_that_of_calls_and_of_images() -> None:
     card = ModelCard(name="m", version="1", batch_size=4, parameters=7)
-    rows = [Timing("m", "t", f"s{i}", 0, 0.01 * (i + 1), peak_memory=100 + i) for i in range(100)]
-    found = efficiency([*rows, Timing("other", "t", "s", 0, 99.0)], card)
+    rows = [timing("m", i, 0.04 * (i // 4 + 1)) for i in range(100)]  # 25 calls of four
+    found = efficiency([*rows, timing("other", 500, 99.0)], card)
     assert found is not None
     assert found.requests == 100
-    assert found.latency_median == pytest.approx(4 * 0.505)
-    assert found.latency_p95 == pytest.approx(4 * np.quantile(np.arange(1, 101) / 100, 0.95))
-    assert found.throughput == pytest.approx(100 / 50.5)
-    assert (found.peak_memory, found.parameters) == (199, 7)
+    assert found.latency_median == pytest.approx(0.04 * 13)
+    assert found.latency_p95 == pytest.approx(0.04 * 24, rel=0.02)
+    assert found.throughput == pytest.approx(100 / (0.04 * 25 * 26 / 2))
+    assert (found.peak_memory, found.device_peak_memory, found.parameters) == (199, None, 7)
     assert efficiency([], card) is None
 
 
@@ -76,5 +84,7 @@ def test_all_is_every_installed_metric_and_groups_are_installed() -> None:
     assert expand(["all"], installed) == installed
     for name, members in GROUPS.items():
         assert expand([name, *members], installed) == list(members)
-    with pytest.raises(UsageError, match="no metric 'fids'"):
+    with pytest.raises(UsageError, match="no metric 'fids'; did you mean fid"):
         expand(["fids"], installed)
+    with pytest.raises(UsageError, match=r"did you mean .*distribution"):
+        expand(["distributions"], installed)

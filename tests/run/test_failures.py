@@ -14,6 +14,8 @@ from qk_bench.store import RunDirectory
 
 WHOLE_CALL = {
     "raise": ("model_error", "ValueError: first line second line of <object object at 0x…>"),
+    "unprintable": ("model_error", "OSError: no file \N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[31m"),
+    "speechless": ("model_error", "SpeechlessError"),
     "exit": ("model_error", "SystemExit: left"),
     "kill": ("model_error", "the worker was killed (SIGKILL; out of memory?)"),
     "segfault": ("model_error", "the worker crashed (SIGSEGV)"),
@@ -28,6 +30,7 @@ ONE_IMAGE = {
     "empty": "empty image",
     "huge": "image of 9000x9000 pixels",
     "none": "returned NoneType",
+    "no failure": "returned a Failure of status 'ok'",
     "text": "returned str",
     "RGBA": "image of mode RGBA, expected RGB",
     "L": "image of mode L, expected RGB",
@@ -191,3 +194,14 @@ def test_duplicate_sample_ids_are_refused(tmp_path: Path) -> None:
     suite.write_text(text.replace("{index:05d}", "{index // 2:05d}"))
     with pytest.raises(Exception, match="calls two samples recolour-test-00000"):
         run_spec(make_spec(task=f"{suite}:SUITE/recolour"), tmp_path / "run", Silent())
+
+
+def test_model_that_never_gets_ready_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qk_bench.run.generate.LOAD_SECONDS", 0.5)
+    model = tmp_path / "stuck.py"
+    model.write_text(
+        "import time\nfrom qk_baselines.controls import NoOp\n"
+        "class Stuck(NoOp):\n    def setup(self):\n        time.sleep(1000)\n"
+    )
+    result = run_spec(make_spec(f"{model}:Stuck"), tmp_path / "run")
+    assert result.load_failures == {"no-op": "not ready within 0.5 s"}

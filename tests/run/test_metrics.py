@@ -11,6 +11,8 @@ from harness import FAULTY, PAINTER, SQUARES, YARDSTICKS, Cli, make_spec, outcom
 
 from qk_bench.errors import QKBenchError, UsageError
 from qk_bench.manifest import Aggregate
+from qk_bench.metrics import GROUPS
+from qk_bench.plugins import names
 from qk_bench.records import Score
 from qk_bench.run.spec import make_metrics
 
@@ -80,6 +82,8 @@ def test_metrics_of_a_whole_set_are_aggregates_per_model_and_task(tmp_path: Path
     )
     rows = pq.read_table(tmp_path / "run" / "aggregates.parquet").to_pylist()
     assert list(rows[0]) == list(Aggregate.model_fields)
+    assert {row["column"] for row in rows} == {"brightness"}
+    assert [row["metric"] for row in rows] == [f"brightness[n={row['n']}]" for row in rows]
     told = [(row["model"], row["task"], row["n"], row["status"], row["reason"]) for row in rows]
     assert told == [
         ("faulty-raise", "recolour", 9, "ok", "1 failed outcomes left out"),
@@ -158,3 +162,65 @@ def test_numbers_survive_the_journal_exactly(tmp_path: Path) -> None:
     for line in outcomes(tmp_path / "run"):
         target = task.sample("test", line["index"], 64).target
         assert values[line["sample_id"]] == float(np.abs(run.read_image(line["image"]).astype(int) - target).mean())
+
+
+WEIGHTLESS = """
+from qk_bench.interfaces import SampleMetric, SetMetric, Value
+from qk_bench.records import MetricColumn
+from qk_bench.weights import load
+
+class Distance(SampleMetric):
+    columns = (MetricColumn(id="distance", direction="lower"),)
+
+    def compute(self, items):
+        load("lpips-alex")
+        return [(Value(0.0),)] * len(items)
+
+class Spread(SetMetric):
+    columns = (MetricColumn(id="spread", direction="lower"),)
+
+    def compute(self, items):
+        load("lpips-alex")
+"""
+
+
+@pytest.mark.parametrize("state", ["missing", "tampered"])
+def test_weights_found_missing_or_tampered_while_scoring_cost_their_metrics_only(
+    state: str, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weightless.py").write_text(WEIGHTLESS)
+    monkeypatch.setenv("QK_BENCH_CACHE", str(tmp_path / "cache"))
+    if state == "tampered":
+        (tmp_path / "cache" / "weights").mkdir(parents=True)
+        (tmp_path / "cache" / "weights" / "lpips-alex.safetensors").write_bytes(b"tampered")
+    refs = [f"{tmp_path / 'weightless.py'}:{name}" for name in ("Distance", "Spread")]
+    words = ("run", "--task", f"{SQUARES}/recolour", "--model", "oracle", "--limit", "70", "--out", tmp_path / "run")
+    code, out, err = cli(*words, *(word for ref in (*refs, "psnr") for word in ("--metric", ref)))
+    assert code == 0
+    said = {"missing": "cannot be read", "tampered": "refused: the sha256 of"}[state]
+    for ref in refs:
+        (note,) = [line for line in err.splitlines() if line.startswith(f"metric {ref} is not computed")]
+        assert said in note
+        assert "lpips-alex" in note
+        assert "qkbench weights pull lpips-alex" in note
+        assert f"not computed: {ref}: weights lpips-alex" in out
+    rows = scores(tmp_path / "run")
+    lost = [row for row in rows if row["metric"] == "distance"]
+    assert len(lost) == 70
+    assert {(row["value"], row["status"]) for row in lost} == {(None, "unavailable")}
+    assert all(said in row["reason"] for row in lost)
+    assert {row["status"] for row in rows if row["metric"] != "distance"} == {"ok"}
+    (row,) = pq.read_table(tmp_path / "run" / "aggregates.parquet").to_pylist()
+    assert (row["metric"], row["value"], row["status"]) == ("spread", None, "unavailable")
+    assert said in row["reason"]
+
+
+def test_all_and_groups_stand_for_their_metrics_and_near_names_are_suggested() -> None:
+    specs, unavailable = make_metrics(["pixel"])
+    assert [spec.ref for spec in specs] == ["success", *GROUPS["pixel"]]
+    assert not unavailable
+    specs, unavailable = make_metrics(["all"])
+    assert {spec.ref for spec in specs} | set(unavailable) == set(names("metric"))
+    assert len({column.id for spec in specs for column in spec.columns}) == sum(len(spec.columns) for spec in specs)
+    with pytest.raises(UsageError, match=r"there is no metric 'pixels'; did you mean pixel"):
+        make_metrics(["pixels"])

@@ -88,7 +88,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_continue(whole: Path, tmp_path: Pa
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "run the same command again" in err
     assert "Traceback" not in err
     assert json.loads((out / "manifest.json").read_text())["status"] == "partial"
@@ -257,3 +257,18 @@ def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def test_edited_model_file_is_another_model_and_another_name_for_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "mine.py"
+    model.write_text("from qk_baselines.controls import NoOp\nclass Mine(NoOp):\n    pass\n")
+    run_spec(make_spec(f"{model}:Mine"), tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    reporter = Silent()
+    run_spec(make_spec("mine.py:Mine"), tmp_path / "run", reporter)
+    assert "nothing to do" in reporter.notes[0]
+    model.write_text(model.read_text() + "\n")
+    with pytest.raises(UsageError, match=r"models.no-op.code: \w+…? → \w+"):
+        run_spec(make_spec("mine.py:Mine"), tmp_path / "run")

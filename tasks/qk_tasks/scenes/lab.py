@@ -27,10 +27,18 @@ def to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns:
         (3, H, W) float32: L* in [0, 100], a*, b*; within 1e-3 of `skimage.color.rgb2lab`.
     """
-    linear = _LINEAR[np.ascontiguousarray(image.transpose(2, 0, 1))]
-    xyz = (_MATRIX @ linear.reshape(3, -1)).reshape(linear.shape)
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), np.float32(7.787) * xyz + np.float32(16 / 116))
-    return np.stack([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+    linear = _LINEAR.take(image.transpose(2, 0, 1).reshape(3, -1))
+    xyz = _MATRIX @ linear
+    f = np.cbrt(xyz)
+    dark = xyz <= 0.008856
+    if dark.any():
+        f[dark] = np.float32(7.787) * xyz[dark] + np.float32(16 / 116)
+    lab = np.empty_like(f)
+    np.multiply(f[1], np.float32(116), out=lab[0])
+    lab[0] -= np.float32(16)
+    np.multiply(f[0] - f[1], np.float32(500), out=lab[1])
+    np.multiply(f[1] - f[2], np.float32(200), out=lab[2])
+    return np.asarray(lab.reshape(3, *image.shape[:2]), dtype=np.float32)
 
 
 def colour_distance(a: Sequence[float], b: Sequence[float]) -> float:

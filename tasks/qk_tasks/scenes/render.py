@@ -117,6 +117,20 @@ def render(scene: Scene, resolution: int) -> NDArray[np.uint8]:
     return quantise(paint(scene, resolution))
 
 
+def render_pair(source: Scene, target: Scene, resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Both scenes of an edit, on one background, as `render` draws them; what lies below the edit is drawn once."""
+    pairs = zip(source.objects, target.objects, strict=False)
+    shared = next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(source.objects), len(target.objects)))
+    below = paint(Scene(source.background, source.objects[:shared]), resolution)
+    images = []
+    for scene in (source, target):
+        canvas = below.copy()
+        for obj in scene.objects[shared:]:
+            draw(canvas, obj)
+        images.append(quantise(canvas))
+    return images[0], images[1]
+
+
 def quantise(canvas: Float) -> NDArray[np.uint8]:
     """Round a (3, R, R) image in [0, 255] to an (R, R, 3) uint8 one."""
     return np.ascontiguousarray((canvas + np.float32(0.5)).astype(np.uint8).transpose(1, 2, 0))

@@ -48,6 +48,7 @@ COMPOSABLE = (
 )
 BACKGROUNDS = (("gradient", 0.25), ("clouds", 0.2), ("stripes", 0.15), ("checks", 0.15), ("photo", 0.25))
 OCCLUDED = 0.2  # share of scenes in which one object covers part of another
+TRIES = 4  # how many edits are tried on a scene before another scene is drawn
 GAP = 0.02  # least distance between the discs of two objects that do not cover each other
 HALFWAY_MARGIN = MARGIN + 0.01  # a move is drawn so that half of it misses the goal by more than this
 EDGE = 0.01  # least distance between a disc and the image's border
@@ -86,12 +87,13 @@ def draw(version: str, split: str, task: str, index: int) -> Item:
     background = _background(split, rng)
     occluded = rng.random() < OCCLUDED
     operations = _operations(task, rng)
+    drawer = _Drawer(split, rng)
     while True:  # every operation fits most scenes, so this ends after a few turns
-        drawer = _Drawer(split, rng)
         scene = drawer.scene(background, occluded)
-        item = scene and drawer.item(scene, operations, occluded)
-        if item:
-            return item
+        for _ in range(TRIES if scene else 0):
+            item = drawer.item(scene, operations, occluded)
+            if item:
+                return item
 
 
 def _operations(task: str, rng: Random) -> tuple[str, ...]:
@@ -184,8 +186,8 @@ class _Drawer:
 
     # ---- edits ----
 
-    def item(self, scene: Scene, operations: tuple[str, ...], occluded: bool) -> Item | None:
-        if occluded and not _covered(scene):
+    def item(self, scene: Scene | None, operations: tuple[str, ...], occluded: bool) -> Item | None:
+        if scene is None or (occluded and not _covered(scene)):
             return None
         first = self.propose(operations[0], scene, scene, ())
         if not first:
@@ -305,7 +307,7 @@ class _Drawer:
         for slot, obj in (("x", x), ("y", y)):
             if obj is None or (slot == "x" and edit.operation.startswith("insert")):
                 continue
-            words = grammar.refer(source, obj, self.rng)
+            words = grammar.refer(source, obj, self.rng, bare=slot == "y" and edit.relation is not None)
             if words is None or (scene is not source and not grammar.means(scene, words[0], obj)):
                 return None
             slots[slot] = words[0]

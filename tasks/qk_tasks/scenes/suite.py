@@ -14,7 +14,7 @@ from qk_bench.interfaces import Suite, Task
 from qk_bench.records import RegionQuery, Sample, Verdict
 from qk_tasks import photographs
 from qk_tasks.scenes import grammar, sampler, world
-from qk_tasks.scenes.render import render
+from qk_tasks.scenes.render import render_pair
 from qk_tasks.scenes.world import PLACES, Scene
 
 NAME, VERSION = "scenes", "1"
@@ -47,7 +47,7 @@ class SceneTask(Task):
         if not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
             raise UsageError(f"resolution {resolution} is not within {MIN_RESOLUTION} to {MAX_RESOLUTION} pixels")
         item = sampler.draw(f"{NAME}-{VERSION}", split, self.name, index)
-        source, target = render(item.source, resolution), render(item.target, resolution)
+        source, target = render_pair(item.source, item.target, resolution)
         r, g, b = np.moveaxis(source != target, 2, 0)
         edit_mask = r | g | b
         id = f"{self.name}-{split}-{index:06d}"

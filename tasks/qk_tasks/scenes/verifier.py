@@ -128,7 +128,7 @@ class _Judge:
             )
             self.alike += [np.asarray(i, dtype=np.float32).transpose(2, 0, 1) for i in (_jpeg(drawn), halved)]
         self.surplus = min((self.output - image for image in self.alike), key=lambda r: float((r**2).sum()))
-        checks = (self._finished, self._shapes, self._colours, self._deviation, self._sharpness)
+        checks = (self._finished, self._sharpness, self._shapes, self._colours, self._deviation)
         return next((reason for check in checks if (reason := check())), "")
 
     # ---- finding objects ----
@@ -302,14 +302,16 @@ class _Judge:
             objects[box] |= cover > 0.01
         edges = _around(objects, np.logical_or, 2)
         ground = np.logical_not(objects if edges.all() else edges)
-        tint = float(np.linalg.norm((lab - expected)[:, ground].mean(axis=1)))
+        share = 1 / float(ground.sum())
+        off = (lab - expected) * ground
+        tint = float(np.linalg.norm(off.sum(axis=(1, 2)) * share))
         spot = float(spots.mean())
         # On the ground edges are soft, so there the plain difference, smoothed over the ground alone, tells more.
         wide = 2 * round(self.side / 20) + 1
         kept = np.maximum(ndimage.uniform_filter(ground.astype(np.float32), wide), 1e-3)
-        drift = ndimage.uniform_filter((lab - expected) * ground, (1, wide, wide)) / kept
-        stain = float((np.sqrt((drift**2).sum(axis=0))[ground] > STAIN).mean())
-        speckle = float((single[ground] > SPECKLE).mean())
+        drift = ndimage.uniform_filter(off, (1, wide, wide))
+        stain = float(((drift**2).sum(axis=0) > (STAIN * kept) ** 2)[ground].sum() * share)
+        speckle = float((single > SPECKLE)[ground].sum() * share)
         self.details |= {"tint": round(tint, 2)}
         self.details |= {"spot": round(spot, 4), "stain": round(stain, 4), "speckle": round(speckle, 4)}
         if tint > TINT:

@@ -25,6 +25,10 @@ COLOURS: dict[str, tuple[int, int, int]] = {  # sRGB; the closest two, blue and 
 SIZES: dict[str, float] = {"small": 0.085, "medium": 0.12, "large": 0.165}  # radius, fraction of the side
 SIZE_JITTER = 0.06  # an object's radius is its size's, times 1 ± this
 
+# An object may be this many times smaller or larger than it should be. A half-tone between two sizes has the radius that
+# halves their areas, 0.87 of the larger at most and 1.2 of the smaller at least: it lies outside.
+SIZE_SLACK = (0.90, 1.15)
+
 RELATIONS = ("left", "right", "above", "below")
 PLACES: dict[str, tuple[int, int]] = {  # column and row of a 3 x 3 grid
     "top left": (0, 0), "top centre": (1, 0), "top right": (2, 0),
@@ -138,4 +142,4 @@ def overlap(a: Obj, b: Obj, gap: float = 0.0) -> bool:
 
 def size_range(size: str) -> tuple[float, float]:
     """Smallest and largest radius that still counts as this size."""
-    return SIZES[size] * 0.85, SIZES[size] * 1.18
+    return SIZES[size] * SIZE_SLACK[0], SIZES[size] * SIZE_SLACK[1]

@@ -292,6 +292,11 @@ def _(sample: Sample, rng: Random) -> Array:
     return bytes_of(sample.target + 0.15 * (sample.source.astype(float) - sample.target))
 
 
+@wrong("half-tone: source and target blended")
+def _(sample: Sample, rng: Random) -> Array:
+    return bytes_of(0.5 * sample.source.astype(float) + 0.5 * sample.target)
+
+
 def shifted_colour(image: Array, distance: float, rng: Random) -> Array:
     """The image moved by a ΔE (CIE76) in a random direction of L*a*b*."""
     way = np.array([rng.random() - 0.5 for _ in range(3)])
