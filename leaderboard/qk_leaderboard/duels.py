@@ -14,10 +14,10 @@ from qk_bench import stats
 from qk_bench.compare.engine import Question, compare
 from qk_bench.compare.records import ALL_TASKS, Comparison, Report
 from qk_bench.compare.scores import Entrant, Field, TaskScores, load_run
-from qk_bench.records import MetricColumn
 from qk_leaderboard import scales
 from qk_leaderboard.boards import SUCCESS, Board, Entry, Scope, rows_of
 from qk_leaderboard.results import cells_of
+from qk_leaderboard.scales import Scale
 
 ALPHA: Final = 0.05
 
@@ -161,16 +161,14 @@ class Change:
     estimates: dict[str, stats.Estimate]
     comparisons: dict[str, Comparison]
 
-    def texts(self, metric: str, column: MetricColumn) -> dict[str, str]:
+    def texts(self, metric: str, scale: Scale) -> dict[str, str]:
         """The change in one metric, written."""
         c = self.comparisons.get(metric)
         if c is None or c.difference is None:
             return {"difference": "", "interval": "", "verdict": "", "p": ""}
-        factor = 100.0 if scales.is_share(column) else 1.0
-        decimals = 1 if factor == 100.0 else 3
-        low, high = (scales.decimal((v or 0.0) * factor, decimals, sign=True) for v in (c.low, c.high))
+        low, high = (scales.decimal((v or 0.0) * scale.factor, scale.decimals, sign=True) for v in (c.low, c.high))
         return {
-            "difference": scales.decimal(c.difference * factor, decimals, sign=True),
+            "difference": scales.decimal(c.difference * scale.factor, scale.decimals, sign=True),
             "interval": "" if c.low is None else f"[{low}, {high}]",
             "verdict": c.verdict,
             "p": "" if c.p_corrected is None else f"{max(c.p_corrected, 0.0001):.4f}",

@@ -23,6 +23,7 @@ class Cell:
         samples: Number of samples.
         whole_set: Whether it is a metric of a whole set.
         reason: Why there is no value.
+        full_id: Of a metric of a whole set, its id with what only the set tells, such as how many images.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Cell:
     samples: int
     whole_set: bool = False
     reason: str = ""
+    full_id: str = ""
 
 
 Cells = dict[tuple[str, str, str], Cell]
@@ -121,4 +123,5 @@ def _aggregates(board: Board, scope: Scope) -> Iterator[Cell]:
         if value is not None and not math.isnan(value):
             low, high = (math.nan if row[end] is None else float(row[end]) for end in ("low", "high"))
             estimate = Estimate(float(value), low, high, int(row["n"]), int(row["n"]))
-        yield Cell(row["model"], scope, row["metric"], estimate, {}, int(row["n"]), True, str(row["reason"] or ""))
+        n, reason = int(row["n"]), str(row["reason"] or "")
+        yield Cell(row["model"], scope, row["column"], estimate, {}, n, True, reason, row["metric"])

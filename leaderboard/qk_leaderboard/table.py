@@ -113,7 +113,7 @@ def note(cell: Cell, metric: MetricColumn, scale: Scale) -> str:
     if e is None:
         return f"No value. {cell.reason} {definition}".strip()
     if cell.whole_set:
-        how = f"over a set of {scales.count(e.n)}"
+        how = f"over a set of {scales.count(e.n)}, {cell.full_id}"
     else:
         clusters = f" in {scales.count(e.n_clusters)} clusters" if e.n_clusters and e.n_clusters != e.n else ""
         how = f"from {scales.count(e.n)} outputs of {scales.count(cell.samples)} samples{clusters}"

@@ -60,7 +60,7 @@ def _trend(board: Board, metric: str, versions: list[Entry], found: list[Change]
             "value": scale.text(e.value if e else None),
             "interval": scale.interval(e.low, e.high) if e else "",
             "n": scales.count(e.n) if e else "0",
-            "change": change.texts(metric, column),
+            "change": change.texts(metric, scale),
         }
         for e, change in zip(estimates, found, strict=True)
     ]
