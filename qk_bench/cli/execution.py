@@ -6,18 +6,16 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import typer
 
-from qk_bench.cli.page import build_page
 from qk_bench.cli.progress import make_reporter
-from qk_bench.cli.tables import print_summary
 from qk_bench.errors import QKBenchError
 from qk_bench.manifest import RunSpec
 from qk_bench.run.environment import cores
 from qk_bench.run.execute import Options, execute
-from qk_bench.run.summary import summarise
 from qk_bench.store import RunDirectory
 
 
@@ -30,6 +28,7 @@ def perform(
     max_failures: int | None,
     score_workers: int | None,
     unavailable_metrics: dict[str, str],
+    page: bool,
     after: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Run a spec, print its summary and where its page is, and leave with the exit code that fits.
@@ -42,6 +41,7 @@ def perform(
         max_failures: How many failed outcomes end the run.
         score_workers: Number of scoring processes.
         unavailable_metrics: Metrics that cannot run here, and why.
+        page: Whether to build the page of the run.
         after: Called with the folder once the run is done.
     """
     folder = out or Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')}-{spec.digest()[:8]}"
@@ -51,6 +51,7 @@ def perform(
         score_workers=score_workers or max(1, cores() - 1),
         command=shlex.join(["qkbench", *sys.argv[1:]]),
         unavailable_metrics=unavailable_metrics,
+        beside=partial(_load, page),
     )
     for metric, mend in unavailable_metrics.items():
         print(f"metric {metric} is not computed: {mend}", file=sys.stderr)
@@ -60,12 +61,16 @@ def perform(
     except KeyboardInterrupt:
         print(f"stopped; what is done is in {folder}: run the same command again to continue", file=sys.stderr)
         raise typer.Exit(130) from None
+    from qk_bench.cli.page import build_page
+    from qk_bench.cli.tables import print_summary
+    from qk_bench.run.summary import summarise
+
     after(folder)
     print_summary(summarise(RunDirectory(folder)), "table")
     print(f"run: {folder}")
-    page = build_page(folder, result.manifest.requests)
-    if page is not None:
-        print(f"page: {page}")
+    built = build_page(folder, result.manifest.requests) if page else None
+    if built is not None:
+        print(f"page: {built}")
     if result.load_failures:
         model, reason = next(iter(result.load_failures.items()))
         more = f" (and {len(result.load_failures) - 1} more models)" if len(result.load_failures) > 1 else ""
@@ -79,3 +84,11 @@ def perform(
         )
         raise typer.Exit(1)
     raise typer.Exit(5 if result.failures else 0)
+
+
+def _load(page: bool) -> None:
+    """Import what the end of a run needs while the model generates."""
+    if page:
+        from qk_bench.cli.page import find_builder
+
+        find_builder()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +21,19 @@ def build_page(run: Path, outcomes: int) -> Path | None:
         print(f"no page for {outcomes} outcomes unasked: qkbench site {run} --out {run / PAGE}", file=sys.stderr)
         return None
     try:
-        build = getattr(importlib.import_module("qk_leaderboard"), "build", None)
-        return None if build is None else Path(build([run], run / PAGE))
+        build = find_builder()
+        return None if build is None else build([run], run / PAGE)
     except Exception as error:
         print(f"the page could not be built: {one_line(error)}", file=sys.stderr)
         return None
+
+
+def find_builder() -> Callable[[Sequence[Path], Path], Path] | None:
+    """The page builder with all that it imports, which takes a second; None where it is not installed."""
+    try:
+        package = importlib.import_module("qk_leaderboard")
+        importlib.import_module("qk_leaderboard.build")
+    except ImportError:
+        return None
+    build: Callable[[Sequence[Path], Path], Path] = package.build
+    return build

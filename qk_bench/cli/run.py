@@ -32,6 +32,7 @@ MaxFailures = Annotated[
     int | None, typer.Option(min=1, help="Stop as soon as this many requests have failed (exit code 1).")
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete the run in --out and start over.")]
+Page = Annotated[bool, typer.Option("--page/--no-page", help="Build the page of the run.")]
 ScoreWorkers = Annotated[int | None, typer.Option(min=1, help="Scoring processes; one less than the cores by default.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/<task>-<hash of the spec> by default.")]
 
@@ -58,6 +59,7 @@ def run(
     max_failures: MaxFailures = None,
     fresh: Fresh = False,
     score_workers: ScoreWorkers = None,
+    page: Page = True,
 ) -> None:
     """Run models on tasks: generate, store, score. The same command again continues where it stopped.
 
@@ -94,6 +96,7 @@ def run(
         max_failures=max_failures,
         score_workers=score_workers,
         unavailable_metrics=unavailable,
+        page=page,
     )
 
 

@@ -15,6 +15,7 @@ from qk_bench.cli.run import (
     MaxFailures,
     Metrics,
     Out,
+    Page,
     ScoreWorkers,
     parse_seeds,
 )
@@ -48,6 +49,7 @@ def score(
     max_failures: MaxFailures = None,
     fresh: Fresh = False,
     score_workers: ScoreWorkers = None,
+    page: Page = True,
 ) -> None:
     """Score a folder of images: by sample id, just as a run scores its own, or against another folder.
 
@@ -115,6 +117,7 @@ def score(
         max_failures=max_failures,
         score_workers=score_workers,
         unavailable_metrics=unavailable,
+        page=page,
         after=lambda run: _report(folder, run),
     )
 

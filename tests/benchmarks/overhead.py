@@ -1,4 +1,4 @@
-"""What the harness adds to a model of 20 ms an image: `python tests/benchmarks/overhead.py [--limit 1000] [--task T]`.
+"""What the harness adds to a model of 20 ms an image: `python tests/benchmarks/overhead.py [--limit 1000] [--task T] [--no-page]`.
 
 The overhead is the wall time of the whole command (start-up, scoring, tables, summary and page included) less the time
 inside the adapter, over the latter. Asked for: at most 10 % at 64 pixels.
@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--task", default="color_swap")
     parser.add_argument("--metric", action="append", default=[])
     parser.add_argument("--model", action="append", choices=["Sleeping", "Busy"], default=[])
+    parser.add_argument("--no-page", action="store_true")
     options = parser.parse_args()
     for model in options.model or ["Sleeping", "Busy"]:
         measure(model, options)
@@ -36,6 +37,7 @@ def measure(model: str, options: argparse.Namespace) -> None:
         out = Path(folder) / "run"
         words = ["run", "--task", options.task, "--model", f"{HERE / 'models.py'}:{model}", "--out", str(out)]
         words += ["--limit", str(options.limit), "--resolution", str(options.resolution)]
+        words += ["--no-page"] * options.no_page
         words += [word for metric in options.metric for word in ("--metric", metric)]
         command = [sys.executable, "-c", "from qk_bench.cli import main; main()", *words]
         started = time.perf_counter()

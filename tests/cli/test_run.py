@@ -143,7 +143,7 @@ def test_page_that_cannot_be_built_never_costs_the_run(
     def build(runs: list[Path], out: Path) -> Path:
         raise RuntimeError("no\npaper")
 
-    monkeypatch.setattr(qk_leaderboard, "build", build, raising=False)
+    monkeypatch.setattr(qk_leaderboard, "build", build)
     code, printed, err = cli("run", *TASK, "--model", "no-op", "--limit", "4", "--out", tmp_path / "run")
     assert code == 0
     assert "the page could not be built: RuntimeError: no paper" in err
