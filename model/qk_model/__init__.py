@@ -1,1 +1,4 @@
-"""Query-Kontext: the model and its training."""
+"""Query-Kontext: one file per part of the paper's figure, its training stages, its presets, and the adapter for qk-bench.
+
+Read in this order: config, positions, vlm, kontext, gate, mmdit, vae, flow, model; then data, stages, train; then adapter.
+"""
