@@ -7,7 +7,6 @@ decides where anything may change. Without a source it generates from text, or f
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -380,15 +379,6 @@ def make_vae_of(config: ModelConfig) -> vae.VAE:
 def make_reader(model: QueryKontext) -> AnswerReader:
     """The reader of a model that is about to be pretrained."""
     return AnswerReader(len(model.tokenizer), model.config.kontext.context_dim)
-
-
-def weights_digest(folder: Path) -> str:
-    """The sha256 of a saved model: its config and every weight file, by name."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix == ".safetensors" or p.name in ("config.json", "tokenizer.json")):
-        digest.update(str(path.relative_to(folder)).encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def _behind(clean: Tensor, scene: Scene) -> Tensor:

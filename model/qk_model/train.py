@@ -33,7 +33,8 @@ from qk_model import stages
 from qk_model.card import write_card
 from qk_model.config import Preset, Stage, load_preset, to_json
 from qk_model.data import TrainingBatches, batches, micro_batches, to_device
-from qk_model.model import QueryKontext, weights_digest
+from qk_model.digest import weights_digest
+from qk_model.model import QueryKontext
 from qk_model.validate import gate_agreement, validate
 
 

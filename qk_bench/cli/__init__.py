@@ -17,7 +17,9 @@ from qk_bench.cli.list import list_
 from qk_bench.cli.run import run
 from qk_bench.cli.schema import schema
 from qk_bench.cli.score import score
+from qk_bench.cli.sheet import sheet
 from qk_bench.cli.show import show
+from qk_bench.cli.train import train
 from qk_bench.errors import QKBenchError
 
 app = typer.Typer(
@@ -31,6 +33,7 @@ app = typer.Typer(
         "[bold]Examples[/bold]\n\n"
         "qkbench run --task edit --model no-op --model oracle --limit 64 --out R\n\n"
         "qkbench show R --format json\n\n"
+        "qkbench train query-kontext --preset micro --out TRAINING\n\n"
         "qkbench data export scenes --split test --limit 100 --out FOLDER\n\n"
         "qkbench score OUTPUTS --task edit --samples FOLDER\n\n"
         "Exit codes: 0 done, 1 the check failed, 2 bad input or usage, 3 not comparable or damaged run, "
@@ -40,6 +43,8 @@ app = typer.Typer(
 app.command()(run)
 app.command()(score)
 app.command()(show)
+app.command()(train)
+app.command()(sheet)
 app.command("list")(list_)
 app.add_typer(check.app, name="check")
 app.command()(doctor)

@@ -13,6 +13,7 @@ import json
 import math
 from typing import Any
 
+from qk_bench.training import Table
 from qk_bench.run.summary import ALL_TASKS, SUCCESS, Line, Summary
 
 
@@ -173,3 +174,25 @@ def _print_table(summary: Summary) -> None:
             console.print(table)
     for note in _notes(summary):
         console.print(note, markup=False)
+
+
+def print_tables(tables: list[Table], form: str) -> None:
+    """Print tables to stdout as `table`, `json` or `markdown`."""
+    if form == "json":
+        values = [{"title": t.title, "rows": [dict(zip(t.columns, row, strict=True)) for row in t.rows]} for t in tables]
+        print(json.dumps(values, indent=2, ensure_ascii=False))
+        return
+    for table in tables:
+        if form == "markdown":
+            lines = [f"**{table.title}**", "", f"| {' | '.join(table.columns)} |", "|---" * len(table.columns) + "|"]
+            print("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table.rows), ""]))
+        else:
+            from rich.console import Console
+            from rich.table import Table as Grid
+
+            grid = Grid(title=table.title, title_justify="left")
+            for number, column in enumerate(table.columns):
+                grid.add_column(column, justify="right" if number else "left")
+            for row in table.rows:
+                grid.add_row(*row)
+            Console().print(grid)
