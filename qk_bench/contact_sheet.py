@@ -90,6 +90,8 @@ def _row(task: Task, sample: Sample, output: NDArray[np.uint8] | None, gate: NDA
             pen.rectangle((x - 3, _GAP - 3, x + SIDE + 2, _GAP + SIDE + 2), outline=colour, width=3)
         pen.text((x, SIDE + _GAP + 2), name, fill=(120, 120, 120))
     reason = "no image" if verdict is None else verdict.reason or "success"
-    text = "\n".join([*textwrap.wrap(sample.instruction, 2 * _WORDS)[:2], reason.encode("latin-1", "replace").decode("latin-1")])
+    text = "\n".join(
+        [*textwrap.wrap(sample.instruction, 2 * _WORDS)[:2], reason.encode("latin-1", "replace").decode("latin-1")]
+    )
     pen.multiline_text((_GAP, SIDE + _GAP + 16), text, fill=(20, 20, 20))
     return np.asarray(canvas)

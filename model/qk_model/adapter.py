@@ -1,4 +1,4 @@
-"""Query-Kontext as qk-bench runs it: `--model query-kontext`, or `--model query-kontext:FOLDER` for another checkpoint."""
+"""Query-Kontext as qk-bench runs it: `--model query-kontext`, or `query-kontext:FOLDER` for another checkpoint."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "micro"
 BATCH = 32
-FORMS = ("none", "box", "mask", "point")
+Form = Literal["none", "box", "mask", "point"]
 
 
 class QueryKontextEditor(Model):
@@ -40,21 +40,25 @@ class QueryKontextEditor(Model):
         *,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        region: str = "none",
+        region: Form = "none",
         batch_size: int = BATCH,
     ) -> None:
         self.folder = Path(folder) if folder else SHIPPED
         config = self._config()
-        if region not in FORMS:
-            raise UsageError(f"query-kontext: region={region!r}", f"one of: {', '.join(FORMS)}")
+        if region not in get_args(Form):
+            raise UsageError(f"query-kontext: region={region!r}", f"one of: {', '.join(get_args(Form))}")
         if region != "none" and not config["region"]["enabled"]:
             raise UsageError(f"query-kontext: the model in {self.folder} was trained without region queries")
         if num_inference_steps is not None and num_inference_steps < 1:
             raise UsageError("query-kontext: num_inference_steps must be at least 1")
-        self.region = region
+        self.region: Form = region
         self.steps = num_inference_steps or config["flow"]["num_inference_steps"]
         self.guidance_scale = config["flow"]["guidance_scale"] if guidance_scale is None else guidance_scale
-        arguments: dict[str, Any] = {"num_inference_steps": self.steps, "guidance_scale": self.guidance_scale, "region": region}
+        arguments: dict[str, Any] = {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "region": region,
+        }
         self.card = ModelCard(
             name=f"query-kontext:{folder}" if folder else "query-kontext",
             version="1",
@@ -87,24 +91,31 @@ class QueryKontextEditor(Model):
         from qk_model.infer import Job, make
 
         jobs = [
-            Job(r.instruction, r.width, r.height, r.seed, r.source if r.kind == "edit" else None, r.references, r.region)
+            Job(
+                r.instruction, r.width, r.height, r.seed, r.source if r.kind == "edit" else None, r.references, r.region
+            )
             for r in requests
         ]
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16):
             return make(
-                self.model, jobs, region=self.region, steps=self.steps, guidance_scale=self.guidance_scale  # type: ignore[arg-type]
+                self.model,
+                jobs,
+                region=self.region,
+                steps=self.steps,
+                guidance_scale=self.guidance_scale,
             )
 
     def _config(self) -> dict[str, Any]:
         path = self.folder / "config.json"
-        mend = "train one with `qkbench train query-kontext --preset micro --out DIR`, then name it: query-kontext:DIR/model"
+        mend = "run `qkbench train query-kontext --preset micro --out DIR`, then name query-kontext:DIR/model"
         try:
             config: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            assert {"preset", "flow", "region"} <= set(config)
+            if not {"preset", "flow", "region"} <= set(config):
+                raise ValueError("keys are missing")
         except FileNotFoundError:
             what = f"there is no {path}" if self.folder != SHIPPED else "no checkpoint ships with this installation"
             raise UsageError(f"query-kontext: {what}", mend) from None
-        except (OSError, ValueError, AssertionError):
+        except (OSError, ValueError):
             raise UsageError(f"query-kontext: {path} is not the config of a Query-Kontext model", mend) from None
         return config
 

@@ -1,7 +1,8 @@
 """The presets: one dataclass per part, filled from `hyperparameters.yaml`, the one sheet of every value.
 
-Each leaf of the sheet is `{value: V, source: KEY}`; KEY names a line of its `sources` table. A key that no dataclass has,
-a key that is missing and a source that is not in the table are refused, so that the sheet and the code cannot drift apart.
+Each leaf of the sheet is `{value: V, source: KEY}`; KEY names a line of its `sources` table. A key that no dataclass
+has, a key that is missing and a source that is not in the table are refused, so that the sheet and the code cannot
+drift apart.
 """
 
 from __future__ import annotations
@@ -222,7 +223,9 @@ def _values(node: Any, sources: dict[str, str], where: str) -> Any:
     if "value" not in node:
         return {key: _values(child, sources, f"{where}.{key}") for key, child in node.items()}
     if set(node) - {"value", "source", "note"}:
-        raise UsageError(f"hyperparameters.yaml: {where} has the unknown key {min(set(node) - {'value', 'source', 'note'})}")
+        raise UsageError(
+            f"hyperparameters.yaml: {where} has the unknown key {min(set(node) - {'value', 'source', 'note'})}"
+        )
     if node.get("source") not in sources:
         raise UsageError(f"hyperparameters.yaml: {where} has no source", f"name one of: {', '.join(sources)}")
     value = node["value"]
@@ -255,7 +258,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if origin is types.UnionType:
         return None if value is None else _convert(arguments[0], value, where)
-    if hint is Any or (isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))):
+    if hint is Any or (
+        isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    ):
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

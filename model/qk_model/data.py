@@ -1,7 +1,7 @@
 """Training batches from the scenes suite's train split, each a pure function of (seed, stage, step).
 
-Nothing is stored and nothing depends on the number of workers or processes: batch number k is the same whoever makes it,
-so a resumed or re-sharded training sees what an uninterrupted one would.
+Nothing is stored and nothing depends on the number of workers or processes: batch number k is the same whoever makes
+it, so a resumed or re-sharded training sees what an uninterrupted one would.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def answer(sample: Sample) -> str:
     from qk_tasks.scenes.edits import Edit
     from qk_tasks.scenes.world import PLACES, Scene, in_place
 
-    assert sample.source_scene and sample.target_scene
+    assert sample.source_scene
+    assert sample.target_scene
     before, after = Scene.from_json(sample.source_scene), Scene.from_json(sample.target_scene)
 
     def words(scene: Scene, id: int) -> str:
@@ -87,7 +88,14 @@ class TrainingBatches(Dataset[Batch]):
     """
 
     def __init__(
-        self, config: ModelConfig, stage: Stage, name: str, seed: int, tokenizer: PreTrainedTokenizerFast, rank: int = 0, world: int = 1
+        self,
+        config: ModelConfig,
+        stage: Stage,
+        name: str,
+        seed: int,
+        tokenizer: PreTrainedTokenizerFast,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.config, self.stage, self.name, self.seed, self.tokenizer = config, stage, name, seed, tokenizer
         self.rank, self.world = rank, world
@@ -112,7 +120,9 @@ class TrainingBatches(Dataset[Batch]):
     def _item(self, mode: Mode, resolution: int, step: int, slot: int) -> dict[str, Any]:
         rng = self._chance(step, slot)
         sample = draw_sample(_pick(self.stage.tasks, rng), int(rng.random() * 2**40), resolution)
-        assert sample.source is not None and sample.target is not None and sample.edit_mask is not None
+        assert sample.source is not None
+        assert sample.target is not None
+        assert sample.edit_mask is not None
         if mode == "generate":
             return {"images": (), "text": sample.target_caption, "target": sample.target}
         if mode == "reconstruct":
@@ -138,7 +148,9 @@ class TrainingBatches(Dataset[Batch]):
             mask=mask,
             region=region_query([i.get("region", ("none", None)) for i in items], grid),
             target=to_pixels([i["target"] for i in items]),
-            edit_mask=torch.from_numpy(np.stack([i["edit_mask"] for i in items])[:, None]).float() if mode == "edit" else None,
+            edit_mask=torch.from_numpy(np.stack([i["edit_mask"] for i in items])[:, None]).float()
+            if mode == "edit"
+            else None,
             answer_ids=_answers(self.tokenizer, answers) if answers else None,
         )
 
@@ -158,7 +170,8 @@ def draw_sample(task: str, index: int, resolution: int) -> Sample:
 def compose(sample: Sample, rng: Random, resolution: int) -> dict[str, Any]:
     """Reference-to-image: one or two objects of a scene, each shown alone and large, and a text that places them.
 
-    Both images of a pair are always given, so that a batch has one shape; with one subject the second repeats the first.
+    Both images of a pair are always given, so that a batch has one shape; with one subject the second repeats the
+    first.
     """
     from qk_tasks.scenes.render import render
     from qk_tasks.scenes.world import PLACES, Background, Scene, in_place
@@ -171,7 +184,9 @@ def compose(sample: Sample, rng: Random, resolution: int) -> dict[str, Any]:
     for o in subjects:
         backdrop = Background("gradient", int(rng.random() * 2**53))
         images.append(render(Scene(backdrop, (o._replace(x=0.5, y=0.5, r=0.3),)), resolution))
-    text = " and ".join(f"the object of the {n} image at the {p}" for n, p in zip(("first", "second"), places, strict=False))
+    text = " and ".join(
+        f"the object of the {n} image at the {p}" for n, p in zip(("first", "second"), places, strict=False)
+    )
     target = render(Scene(scene.background, tuple(subjects)), resolution)
     return {"images": (images * 2)[:2], "text": text, "target": target}
 
@@ -225,5 +240,3 @@ def _pick(shares: dict[Any, float], rng: Random) -> Any:
         if value < 0:
             return key
     return next(reversed(shares))
-
-

@@ -1,8 +1,8 @@
 """The Cross-Modal Gate: from the kontext and the source image, a map g in [0, 1] of what the query concerns.
 
-The article gives it one sentence ("gates generation noise using a learned query-context vector"); the form is ours: the flow
-starts from g · noise + (1 - g) · source and its prediction is blended the same way, so that what the query does not concern
-is carried through every step instead of being drawn again.
+The article gives it one sentence ("gates generation noise using a learned query-context vector"); the form is ours:
+the flow starts from g · noise + (1 - g) · source and its prediction is blended the same way, so that what the query
+does not concern is carried through every step instead of being drawn again.
 """
 
 from __future__ import annotations
@@ -62,5 +62,5 @@ class CrossModalGate(nn.Module):
         return F.pixel_shuffle(logits.transpose(1, 2).unflatten(2, grid), self.patch)
 
     def open(self, logits: Tensor) -> Tensor:
-        """The gate from its logits: a sigmoid stretched beyond [0, 1] and clipped, so that it can close and open fully."""
+        """The gate from its logits: a sigmoid stretched beyond [0, 1] and clipped, so that it can be 0 and 1."""
         return (logits.sigmoid() * (1 + 2 * self.stretch) - self.stretch).clamp(0, 1)

@@ -52,8 +52,8 @@ def make(
 ) -> list[Made]:
     """Make images of one mode and one size.
 
-    The model works at the resolution it was trained for, as near to the request's proportions as its grid allows; the output
-    is brought to the size asked for. Where the gate is closed the source's own pixels are kept, at full size.
+    The model works at the resolution it was trained for, as near to the request's proportions as its grid allows; the
+    output is brought to the size asked for. Where the gate is closed the source's own pixels are kept, at full size.
 
     Args:
         model: The model, in evaluation mode.
@@ -72,7 +72,10 @@ def make(
     if sources is not None:
         mode, images = "edit", (sources,)
     elif jobs[0].references:
-        mode, images = "compose", tuple(to_pixels(list(column)) for column in zip(*(j.references for j in jobs), strict=True))
+        mode, images = (
+            "compose",
+            tuple(to_pixels(list(column)) for column in zip(*(j.references for j in jobs), strict=True)),
+        )
     else:
         mode, images = "generate", ()
     device = next(model.parameters()).device

@@ -1,4 +1,4 @@
-"""The multimodal kontext: learnable queries, region queries as a token, the connector, and the low-level encoder's adapter."""
+"""The multimodal kontext: learnable queries, region queries, the connector, the low-level encoder's adapter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RegionQuery(NamedTuple):
 
 
 class RegionEncoder(nn.Module):
-    """One token that says where: Fourier features of a box or a point, or a coarse mask; a learned one for `nowhere said`."""
+    """One token that says where: Fourier features of a box or point, or a coarse mask, or a learned `not said`."""
 
     frequencies = 6
 

@@ -1,8 +1,9 @@
 """The diffusion transformer: joint attention over context, target, source and reference tokens with explicit positions.
 
-`FluxMMDiT` is FluxTransformer2DModel from diffusers, chosen over QwenImageTransformer2DModel because it takes `img_ids` as
-they are (the other computes its rotary positions inside) and because it was 1.3 to 2 times faster at equal width
-(docs/micro-model.md). `LeanMMDiT` is the micro preset's. Both serve as stage 1's light head and as the backbone.
+`FluxMMDiT` is FluxTransformer2DModel from diffusers, chosen over QwenImageTransformer2DModel because it takes
+`img_ids` as they are (the other computes its rotary positions inside) and because it was 1.3 to 2 times faster at
+equal width (docs/micro-model.md). `LeanMMDiT` is the micro preset's. Both serve as stage 1's light head and as the
+backbone.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class LeanMMDiT(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList(Block(width, num_heads, modulated=True) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, in_channels)
-        nn.init.zeros_(self.time[2].weight)
+        nn.init.zeros_(self.time[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.out.weight)
         for block in self.blocks:
             nn.init.ones_(block.table[2])  # type: ignore[index]
@@ -56,7 +57,13 @@ class LeanMMDiT(ModelMixin, ConfigMixin):
         return list(Block.lora_targets)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, context: Tensor, mask: Tensor, sigma: Tensor, fusion_depth: int | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        context: Tensor,
+        mask: Tensor,
+        sigma: Tensor,
+        fusion_depth: int | None = None,
     ) -> Tensor:
         """Denoise.
 
@@ -111,7 +118,13 @@ class FluxMMDiT(nn.Module):
         return ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, context: Tensor, mask: Tensor, sigma: Tensor, fusion_depth: int | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        context: Tensor,
+        mask: Tensor,
+        sigma: Tensor,
+        fusion_depth: int | None = None,
     ) -> Tensor:
         """Denoise; arguments as in `LeanMMDiT.forward`. Context that does not count is zeroed, as Flux pads its own."""
         if fusion_depth is not None:

@@ -1,8 +1,9 @@
 """Query-Kontext, whole: VLM with kontext queries → connector → MMDiT over latents, behind the Cross-Modal Gate.
 
-Edit: the VLM reads the source image, the instruction and K learnable queries; its text and query states, through a 2-layer
-MLP, are the context of the diffusion transformer; the source's latents enter it as tokens at mirrored positions; the gate
-decides where anything may change. Without a source it generates from text, or from text and reference images.
+Edit: the VLM reads the source image, the instruction and K learnable queries; its text and query states, through a
+2-layer MLP, are the context of the diffusion transformer; the source's latents enter it as tokens at mirrored
+positions; the gate decides where anything may change. Without a source it generates from text, or from text and
+reference images.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Edited(NamedTuple):
 
 
 class AnswerReader(nn.Module):
-    """Says in words what an edit changes, from the kontext tokens alone; used while the VLM is pretrained, then dropped.
+    """Says in words what an edit changes, from the kontext tokens alone; dropped once the VLM is pretrained.
 
     Through this bottleneck the kontext learns to hold what is meant: which object, where, and what becomes of it.
     """
@@ -97,7 +98,9 @@ class AnswerReader(nn.Module):
         x = torch.cat([query, self.words(given) + self.places[:length]], dim=1)  # (B, Q + A - 1, E)
         causal = torch.ones(ahead + length, ahead + length, dtype=torch.bool, device=x.device).tril()
         causal[:, :ahead] = True
-        bias = torch.zeros_like(causal, dtype=torch.float32).masked_fill(~causal, -1e4) + key_bias(F.pad(mask, (0, length), value=True))
+        bias = torch.zeros_like(causal, dtype=torch.float32).masked_fill(~causal, -1e4) + key_bias(
+            F.pad(mask, (0, length), value=True)
+        )
         for block in self.blocks:
             x = block(x, bias)
         logits = self.out(self.norm(x[:, ahead:])).float()
@@ -149,7 +152,9 @@ class QueryKontext(nn.Module):
         ]
         read = self.vlm(images, batch.input_ids, batch.mask, self.tokens(batch.region))
         count = self.tokens.queries.shape[0]
-        kept = torch.cat([read.text, read.extra[:, read.extra.shape[1] - count :]], dim=1)  # the region token is not passed on
+        kept = torch.cat(
+            [read.text, read.extra[:, read.extra.shape[1] - count :]], dim=1
+        )  # the region token is not passed on
         tokens = self.connector(kept)  # (B, T + K, E)
         mask = F.pad(batch.mask, (0, count), value=True)
         query, query_mask = (tokens[:, -count:], mask[:, -count:]) if count else (tokens, mask)
@@ -158,7 +163,9 @@ class QueryKontext(nn.Module):
     def look(self, batch: Batch, context: Context) -> Scene:
         """Encode source and references, and open the gate."""
         with torch.no_grad():
-            latents = [vae.encode(self.vae, image) for image in batch.images] if batch.mode in ("edit", "compose") else []
+            latents = (
+                [vae.encode(self.vae, image) for image in batch.images] if batch.mode in ("edit", "compose") else []
+            )
         if batch.mode != "edit":
             return Scene(None, tuple(latents), None, None)
         source = latents[0]
@@ -171,7 +178,15 @@ class QueryKontext(nn.Module):
     # ---- diffusion ----
 
     def estimate(
-        self, x: Tensor, sigma: Tensor, context: Tensor, mask: Tensor, scene: Scene, *, low_level: bool, head: bool = False
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        context: Tensor,
+        mask: Tensor,
+        scene: Scene,
+        *,
+        low_level: bool,
+        head: bool = False,
     ) -> Tensor:
         """Estimate the clean latents behind the gate, (B, C, h, w) to the same."""
         tokens, grid = self._patchify(x)
@@ -201,14 +216,16 @@ class QueryKontext(nn.Module):
         if scene.logits is not None and batch.edit_mask is not None:
             losses["gate"] = self._gate_loss(scene.logits, batch.edit_mask, stage.gate_positive_weight)
         if stage.objective == "vlm":
-            assert self.reader is not None and batch.answer_ids is not None
+            assert self.reader is not None
+            assert batch.answer_ids is not None
             answer, losses["words_right"] = self.reader(context.query, context.query_mask, batch.answer_ids)
             return losses | {"answer": answer, "loss": answer + losses.get("gate", 0.0)}
         losses["flow"] = self._flow_loss(batch, context, scene, stage, generator)
         return losses | {"loss": losses["flow"] + stage.gate_weight * losses.get("gate", 0.0)}
 
     def _vae_losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        assert isinstance(self.vae, vae.LeanVAE) and batch.target is not None
+        assert isinstance(self.vae, vae.LeanVAE)
+        assert batch.target is not None
         pixels = torch.cat([batch.target, *batch.images[:1]])
         size = pixels.shape[-1] // self.factor
         noise = torch.randn(len(pixels), self.latent_channels, size, size, generator=generator).to(pixels.device)
@@ -223,7 +240,9 @@ class QueryKontext(nn.Module):
         weight = logits.new_tensor(positive_weight)
         return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)
 
-    def _flow_loss(self, batch: Batch, context: Context, scene: Scene, stage: Stage, generator: torch.Generator) -> Tensor:
+    def _flow_loss(
+        self, batch: Batch, context: Context, scene: Scene, stage: Stage, generator: torch.Generator
+    ) -> Tensor:
         assert batch.target is not None
         with torch.no_grad():
             clean = vae.encode(self.vae, batch.target)
@@ -234,7 +253,9 @@ class QueryKontext(nn.Module):
         tokens = torch.where(dropped[:, None, None], self.tokens.null.to(context.tokens.dtype), context.tokens)
         start = noise
         if scene.gate is not None and scene.source is not None:
-            gate = scene.gate.detach()  # the start is given; what the gate learns, it learns from the estimate and the mask
+            gate = (
+                scene.gate.detach()
+            )  # the start is given; what the gate learns, it learns from the estimate and the mask
             start = gate * noise + (1 - gate) * scene.source
         x = flow.mix(clean, start, sigma)
         estimate = self.estimate(
@@ -352,7 +373,7 @@ class QueryKontext(nn.Module):
                 config,
                 tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
                 vlm=(QwenVLM if config.vlm.block == "library" else LeanVLM).from_pretrained(folder / "vlm"),
-                autoencoder=(vae.AutoencoderKL if config.vae.block == "library" else vae.LeanVAE).from_pretrained(folder / "vae"),
+                autoencoder=vae.kind(config.vae).from_pretrained(folder / "vae"),
                 mmdit=(FluxMMDiT if config.mmdit.block == "library" else LeanMMDiT).from_pretrained(folder / "mmdit"),
             )
             weights = load_file(folder / "kontext.safetensors")
@@ -386,5 +407,3 @@ def _behind(clean: Tensor, scene: Scene) -> Tensor:
     if scene.gate is None or scene.source is None:
         return clean
     return scene.gate * clean + (1 - scene.gate) * scene.source
-
-

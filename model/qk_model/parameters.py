@@ -15,7 +15,10 @@ from qk_model.tokenizer import build_tokenizer
 from qk_model.vlm import QwenVLM
 
 CARD_BYTES = 32e9  # the card the article names
-BF16, TRAINED = 2, 4 + 4 + 8 + 4  # bytes a parameter: frozen in bf16; trained in fp32 with gradient, two moments and an average
+BF16, TRAINED = (
+    2,
+    4 + 4 + 8 + 4,
+)  # bytes a parameter: frozen in bf16; trained in fp32 with gradient, two moments and an average
 
 # What is published of each part, as far as it is known (second-hand for the paper's sizes).
 PUBLISHED: dict[str, tuple[str, str]] = {
@@ -35,10 +38,18 @@ def tables(name: str) -> list[Table]:
     counts = count(preset)
     in_use = {part: n for part, n in counts.items() if part != "head"}
     rows = [
-        (part, _kind(preset.model, part), _short(n), _gb(n * BF16) if part != "head" else "-", *PUBLISHED.get(part, ("", "")))
+        (
+            part,
+            _kind(preset.model, part),
+            _short(n),
+            _gb(n * BF16) if part != "head" else "-",
+            *PUBLISHED.get(part, ("", "")),
+        )
         for part, n in [*counts.items(), ("in use", sum(in_use.values()))]
     ]
-    title = f"query-kontext, preset {name}: parts (in use: at inference; the light head is stage 1's and dropped after it)"
+    title = (
+        f"query-kontext, preset {name}: parts (in use: at inference; the light head is stage 1's and dropped after it)"
+    )
     columns = ("part", "class", "parameters", "bf16", "paper", "article")
     return [Table(title, columns, tuple(rows)), _stages(preset, sum(in_use.values())), _tokens(preset)]
 
@@ -65,8 +76,12 @@ def _stages(preset: Preset, in_use: int) -> Table:
         held = list(model.parameters())
         trained = sum(p.numel() for p in held if p.requires_grad)
         memory = sum(p.numel() * (TRAINED if p.requires_grad else BF16) for p in held)
-        rows.append((f"stage {name}", _short(trained), _short(sum(p.numel() for p in held)), _gb(memory), _fits(memory)))
-    title = "memory before activations: 2 bytes a frozen parameter; 20 a trained one (weight, gradient, two moments, average in fp32)"
+        rows.append(
+            (f"stage {name}", _short(trained), _short(sum(p.numel() for p in held)), _gb(memory), _fits(memory))
+        )
+    title = (
+        "memory before activations: 2 bytes a frozen parameter, 20 a trained one (weight, gradient, moments, average)"
+    )
     return Table(title, ("", "trained", "resident", "memory", "one 32 GB card"), tuple(rows))
 
 
@@ -83,16 +98,30 @@ def _tokens(preset: Preset) -> Table:
     region = 1 if config.region.enabled else 0
     source = latent if config.low_level.enabled else 0
     rows = (
-        ("VLM", f"{image + markers} image + {text} text + {region} region + {kontext} kontext", str(image + markers + text + region + kontext)),
-        ("MMDiT", f"{latent} target + {source} source + {text} text + {kontext} kontext", str(latent + source + text + kontext)),
+        (
+            "VLM",
+            f"{image + markers} image + {text} text + {region} region + {kontext} kontext",
+            str(image + markers + text + region + kontext),
+        ),
+        (
+            "MMDiT",
+            f"{latent} target + {source} source + {text} text + {kontext} kontext",
+            str(latent + source + text + kontext),
+        ),
     )
-    return Table(f"tokens of an edit at {config.resolution} x {config.resolution} pixels (each reference adds {latent})", ("", "made of", "tokens"), rows)
+    return Table(
+        f"tokens of an edit at {config.resolution} x {config.resolution} pixels (each reference adds {latent})",
+        ("", "made of", "tokens"),
+        rows,
+    )
 
 
 def _scratch(preset: Preset) -> QueryKontext:
     """The model without any pretrained weights; call it under the meta device."""
     model = preset.model
-    bare = dataclasses.replace(model, vlm=_bare(model.vlm), vae=_bare(model.vae), mmdit=_bare(model.mmdit), tokenizer="")
+    bare = dataclasses.replace(
+        model, vlm=_bare(model.vlm), vae=_bare(model.vae), mmdit=_bare(model.mmdit), tokenizer=""
+    )
     return QueryKontext(bare, tokenizer=build_tokenizer())
 
 
@@ -107,7 +136,12 @@ def _kind(config: ModelConfig, part: str) -> str:
         "head": ("FluxTransformer2DModel", "LeanMMDiT"),
         "mmdit": ("FluxTransformer2DModel", "LeanMMDiT"),
     }
-    own = {"tokens": "KontextTokens", "connector": "Connector", "gate": "CrossModalGate", "low_level": "LowLevelEncoder"}
+    own = {
+        "tokens": "KontextTokens",
+        "connector": "Connector",
+        "gate": "CrossModalGate",
+        "low_level": "LowLevelEncoder",
+    }
     if part in classes:
         return classes[part][getattr(config, part).block == "lean"]
     return own.get(part, "")

@@ -1,7 +1,7 @@
 """Shifted 2D positions: where each image's tokens stand for the rotary embedding.
 
-The target's token in row i, column j stands at (i, j), the source's at (-i, -j), and those of the n-th reference (n from 1)
-at (i + h·n, j + w·n) for a grid of h rows and w columns (facts of arXiv 2509.26641, which writes x before y).
+The target's token in row i, column j stands at (i, j), the source's at (-i, -j), and those of the n-th reference (n
+from 1) at (i + h·n, j + w·n) for a grid of h rows and w columns (facts of arXiv 2509.26641, which writes x before y).
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ def reference_positions(rows: int, columns: int, number: int) -> Tensor:
 
 
 def sincos(positions: Tensor, width: int) -> Tensor:
-    """Fixed absolute embedding of |position|, (N, 2) to (N, width): a source token and the target token it mirrors share it.
+    """Fixed absolute embedding of |position|, (N, 2) to (N, width); a source token and its mirror image share it.
 
-    Rotary embeddings only speak of differences, and the difference between a token and its mirror image is another one at
-    every place; with this, attention from the target to the same place of the source is a matter of content.
+    Rotary embeddings only speak of differences, and the difference between a token and its mirror image is another
+    one at every place; with this, attention from the target to the same place of the source is a matter of content.
     """
     quarter = width // 4
-    frequencies = torch.exp(-torch.arange(quarter, device=positions.device) / quarter * 4.6)  # wavelengths 2π to 2π · 100
+    frequencies = torch.exp(
+        -torch.arange(quarter, device=positions.device) / quarter * 4.6
+    )  # wavelengths 2π to 2π · 100
     angles = positions.abs()[:, :, None] * frequencies  # (N, 2, quarter)
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)

@@ -1,8 +1,8 @@
 """What each stage freezes, trains, adds and drops.
 
-Paper: stage 1 trains the light head, the connector, the queries and a LoRA of the VLM; stage 2 merges that LoRA, freezes the
-VLM, drops the head and trains queries, connector and the whole MMDiT; stage 3 adds the low-level encoder and trains
-queries, connector and a LoRA of the MMDiT. The sheet's `trained` lists say so for each preset.
+Paper: stage 1 trains the light head, the connector, the queries and a LoRA of the VLM; stage 2 merges that LoRA,
+freezes the VLM, drops the head and trains queries, connector and the whole MMDiT; stage 3 adds the low-level encoder
+and trains queries, connector and a LoRA of the MMDiT. The sheet's `trained` lists say so for each preset.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def prepare(model: QueryKontext, preset: Preset, stage: Stage) -> Adapters:
         if part in ("gate", "low_level") and getattr(model, part) is None:
             continue  # switched off
         if getattr(model, part, None) is None:
-            raise UsageError(f"a stage trains {name!r}, which the model does not have", f"parts: {', '.join(model.parts())}")
+            raise UsageError(
+                f"a stage trains {name!r}, which the model does not have", f"parts: {', '.join(model.parts())}"
+            )
         if name.endswith(LORA):
             adapters.add(model, part, stage.lora_rank)
         else:

@@ -1,9 +1,9 @@
 """The training loop: stage after stage, each from what the one before left, resumable to the same bits.
 
-A run folder holds `plan.json` (what was asked for), `state-<stage>-<step>` (the newest full state), `after-<stage>` (the model
-as the stage left it), `log.jsonl`, `tensorboard/`, and at the end `model/`: config.json, weights in bf16, the training
-record and the model card. A batch, its noise and its learning rate are functions of the step alone, so what a
-state must hold is weights, optimiser moments, averages and the step.
+A run folder holds `plan.json` (what was asked for), `state-<stage>-<step>` (the newest full state), `after-<stage>`
+(the model as the stage left it), `log.jsonl`, `tensorboard/`, and at the end `model/`: config.json, weights in bf16,
+the training record and the model card. A batch, its noise and its learning rate are functions of the step alone, so
+what a state must hold is weights, optimiser moments, averages and the step.
 """
 
 from __future__ import annotations
@@ -60,12 +60,16 @@ def train(options: Options) -> Path | None:
     """
     preset = load_preset(options.preset, options.overrides)
     if options.max_steps is not None:
-        shorter = {n: dataclasses.replace(s, steps=min(s.steps, options.max_steps)) for n, s in preset.training.stages.items()}
+        shorter = {
+            n: dataclasses.replace(s, steps=min(s.steps, options.max_steps)) for n, s in preset.training.stages.items()
+        }
         preset = dataclasses.replace(preset, training=dataclasses.replace(preset.training, stages=shorter))
     schedule = preset.training.schedule
     chosen = [name for name in schedule if options.stage == "all" or name.split("-")[0] == options.stage]
     if not chosen:
-        raise UsageError(f"preset {options.preset} has no stage {options.stage!r}", f"stages: all, {', '.join(schedule)}")
+        raise UsageError(
+            f"preset {options.preset} has no stage {options.stage!r}", f"stages: all, {', '.join(schedule)}"
+        )
     accelerator = Accelerator(
         mixed_precision=preset.training.mixed_precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
@@ -114,7 +118,8 @@ class _Run:
         config, total = self.preset.training, self.stage.steps
         start = self._resume()
         with _Log(self.out, self.name, start, self.accelerator.is_main_process) as log:
-            began, seconds, sums = time.monotonic(), 0.0, {}
+            began, seconds = time.monotonic(), 0.0
+            sums: dict[str, list[float]] = {}
             source = batches(self.dataset, start, config.workers)
             for step in range(start, total):
                 tick = time.monotonic()
@@ -151,7 +156,9 @@ class _Run:
             for key, value in losses.items():
                 mean[key] = mean.get(key, 0.0) + float(value.detach()) / len(pieces)
         if not math.isfinite(mean["loss"]):
-            raise UsageError(f"stage {self.name}: the loss is {mean['loss']} at step {step}", "lower its learning_rate in the sheet")
+            raise UsageError(
+                f"stage {self.name}: the loss is {mean['loss']} at step {step}", "lower its learning_rate in the sheet"
+            )
         self.accelerator.clip_grad_norm_(self.trained, self.stage.clip_norm)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -173,7 +180,10 @@ class _Run:
                 tally = validate(self.model, self.stage, samples)
         finally:
             self.ema.restore(self.trained)
-        return {"validation": {**tally.rates(), "samples": tally.total["all"]}, "reasons": dict(tally.reasons.most_common(8))}
+        return {
+            "validation": {**tally.rates(), "samples": tally.total["all"]},
+            "reasons": dict(tally.reasons.most_common(8)),
+        }
 
     # ---- states ----
 
@@ -209,7 +219,11 @@ class _Run:
             partial = self.out / f"partial-after-{self.name}"
             shutil.rmtree(partial, ignore_errors=True)
             self.model.save_pretrained(partial)
-            measured = {"seconds": round(wall, 1), "from_step": start, "trained_parameters": sum(p.numel() for p in self.trained)}
+            measured = {
+                "seconds": round(wall, 1),
+                "from_step": start,
+                "trained_parameters": sum(p.numel() for p in self.trained),
+            }
             (partial / "measured.json").write_text(json.dumps(measured), "utf-8")
             os.replace(partial, self.out / f"after-{self.name}")
             for old in self.out.glob("state-*"):
@@ -227,23 +241,35 @@ def _load_before(preset: Preset, name: str, out: Path) -> QueryKontext:
         return QueryKontext(preset.model)
     before = out / f"after-{schedule[position - 1]}"
     if not before.exists():
-        raise UsageError(f"stage {name} goes on from {before}, which is not there", f"run stage {schedule[position - 1]} first, or all")
+        raise UsageError(
+            f"stage {name} goes on from {before}, which is not there",
+            f"run stage {schedule[position - 1]} first, or all",
+        )
     return QueryKontext.from_pretrained(before).train()
 
 
 def _optimizers(model: QueryKontext, stage: Stage) -> list[torch.optim.Optimizer]:
     """AdamW, or Muon for the matrices inside the blocks and AdamW for the rest."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    muon = [p for name, p in named if stage.optimizer == "muon" and "blocks" in name and p.ndim == 2 and min(p.shape) >= 32]
+    muon = [
+        p for name, p in named if stage.optimizer == "muon" and "blocks" in name and p.ndim == 2 and min(p.shape) >= 32
+    ]
     inside = {id(p) for p in muon}
     rest = [p for _, p in named if id(p) not in inside]
     decayed = [p for p in rest if p.ndim > 1]
-    groups = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": stage.weight_decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+    ]
     found: list[torch.optim.Optimizer] = [
         torch.optim.AdamW([g for g in groups if g["params"]], lr=stage.learning_rate, betas=(0.9, 0.98), fused=True)
     ]
     if muon:
-        found.append(torch.optim.Muon(muon, lr=stage.learning_rate, weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"))
+        found.append(
+            torch.optim.Muon(
+                muon, lr=stage.learning_rate, weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
     return found
 
 
@@ -274,13 +300,21 @@ def _standardise(model: QueryKontext, dataset: TrainingBatches) -> None:
 
 def _check_plan(options: Options, preset: Preset, accelerator: Accelerator) -> None:
     """Refuse to go on with another training than the folder holds."""
-    plan = {"preset": options.preset, "overrides": options.overrides, "max_steps": options.max_steps, "values": to_json(preset)}
+    plan = {
+        "preset": options.preset,
+        "overrides": options.overrides,
+        "max_steps": options.max_steps,
+        "values": to_json(preset),
+    }
     path = options.out / "plan.json"
     if path.exists():
         stored = json.loads(path.read_text("utf-8"))
         if stored != json.loads(json.dumps(plan)):
             different = [key for key in plan if stored.get(key) != json.loads(json.dumps(plan[key]))]
-            raise UsageError(f"{options.out} holds another training: {', '.join(different)} differ", "choose another --out or delete it")
+            raise UsageError(
+                f"{options.out} holds another training: {', '.join(different)} differ",
+                "choose another --out or delete it",
+            )
     elif accelerator.is_main_process:
         options.out.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
@@ -302,7 +336,10 @@ def _estimate(preset: Preset, todo: list[str], options: Options) -> None:
             text += f"; about {seconds / 60:.0f} min"
         print(text, file=sys.stderr)
     if total:
-        print(f"about {total / 60:.0f} min in all, validation aside; {options.out} can be stopped and resumed", file=sys.stderr)
+        print(
+            f"about {total / 60:.0f} min in all, validation aside; {options.out} can be stopped and resumed",
+            file=sys.stderr,
+        )
 
 
 def _time_step(preset: Preset, name: str, stage: Stage) -> float:
@@ -353,7 +390,11 @@ class _Log:
         for key, value in flat.items():
             if isinstance(value, int | float):
                 self.board.add_scalar(key, value, step)
-        shown = "  ".join(f"{k} {v:.4g}" for k, v in flat.items() if isinstance(v, int | float) and "/" not in k.removeprefix("validation/"))
+        shown = "  ".join(
+            f"{k} {v:.4g}"
+            for k, v in flat.items()
+            if isinstance(v, int | float) and "/" not in k.removeprefix("validation/")
+        )
         print(f"{self.stage} {step}/{total}  {shown}", file=sys.stderr)
 
     def __exit__(self, *_: object) -> None:
@@ -400,7 +441,10 @@ def _finish(preset: Preset, options: Options, last: Path, final: Path) -> None:
         "measured": {
             "finished": now(),
             "hardware": hardware(),
-            "seconds": {name: json.loads((options.out / f"after-{name}" / "measured.json").read_text())["seconds"] for name in steps},
+            "seconds": {
+                name: json.loads((options.out / f"after-{name}" / "measured.json").read_text())["seconds"]
+                for name in steps
+            },
         },
     }
     (partial / "training.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")

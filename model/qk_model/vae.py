@@ -1,12 +1,12 @@
 """The autoencoder between pixels and latents.
 
-`AutoencoderKL` from diffusers for base and paper; `LeanVAE`, which works at a quarter of the resolution throughout, for micro.
-`encode` and `decode` give and take latents of about unit variance, whatever the class.
+`AutoencoderKL` from diffusers for base and paper; `LeanVAE`, which works at a quarter of the resolution throughout,
+for micro. `encode` and `decode` give and take latents of about unit variance, whatever the class.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,7 @@ class _Residual(nn.Module):
 
 
 class LeanVAE(ModelMixin, ConfigMixin):
-    """A convolutional autoencoder whose first layer folds 4 x 4 pixels into channels, so that nothing runs at full size.
+    """A convolutional autoencoder that first folds 4 x 4 pixels into channels, so that nothing runs at full size.
 
     Its posterior has a fixed standard deviation, so the KL term is a penalty on the mean's square alone.
 
@@ -87,7 +87,7 @@ class LeanVAE(ModelMixin, ConfigMixin):
         self.std.copy_(latents.std(dim=1))
 
 
-VAE = LeanVAE | AutoencoderKL
+VAE: TypeAlias = "LeanVAE | AutoencoderKL"
 
 
 def encode(vae: VAE, pixels: Tensor) -> Tensor:
@@ -115,10 +115,14 @@ def shape(vae: VAE) -> tuple[int, int]:
     return config.latent_channels, 2 ** (len(config.block_out_channels) - 1)
 
 
+def kind(part: Part) -> Any:
+    """The class of an autoencoder."""
+    return AutoencoderKL if part.block == "library" else LeanVAE
+
+
 def make_vae(part: Part) -> VAE:
     """The autoencoder of a preset: from its pretrained weights if it names any."""
-    kind = AutoencoderKL if part.block == "library" else LeanVAE
     if not part.pretrained:
-        return kind(**part.arguments)
+        return kind(part)(**part.arguments)
     folder, _, subfolder = part.pretrained.partition("#")
-    return kind.from_pretrained(folder, subfolder=subfolder or None)  # type: ignore[no-any-return]
+    return kind(part).from_pretrained(folder, subfolder=subfolder or None)  # type: ignore[no-any-return]

@@ -37,7 +37,9 @@ class Tally:
         return {key: round(self.right[key] / count, 4) for key, count in sorted(self.total.items())}
 
 
-def validate(model: QueryKontext, stage: Stage, samples_per_task: int, *, split: str = "val", resolution: int | None = None) -> Tally:
+def validate(
+    model: QueryKontext, stage: Stage, samples_per_task: int, *, split: str = "val", resolution: int | None = None
+) -> Tally:
     """Edit the first samples of every task of the group `edit`, and let the verifier decide.
 
     Args:
@@ -80,7 +82,8 @@ def gate_agreement(model: QueryKontext, samples: int, *, split: str = "val") -> 
         drawn = [SUITE.tasks[name].sample(split, index, model.config.resolution) for index in range(samples)]
         jobs = [Job(s.instruction, s.width, s.height, 0, s.source) for s in drawn]
         for sample, output in zip(drawn, make(model, jobs, steps=1), strict=True):
-            assert output.gate is not None and sample.edit_mask is not None
+            assert output.gate is not None
+            assert sample.edit_mask is not None
             opened = output.gate > 0.5
             both, either = (opened & sample.edit_mask).sum(), (opened | sample.edit_mask).sum()
             scores.append(float(both / max(1, either)))

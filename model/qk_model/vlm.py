@@ -33,7 +33,8 @@ class Read(NamedTuple):
 class LeanVLM(ModelMixin, ConfigMixin):
     """A small bidirectional transformer over image patches, words and extra tokens.
 
-    Notable: a convolutional stem; fixed sine positions; every token sees every other, so that image tokens know what is asked.
+    Notable: a convolutional stem; fixed sine positions; every token sees every other, so that image tokens know what
+    is asked.
 
     Args:
         vocab_size: Number of words.
@@ -137,7 +138,10 @@ class QwenVLM(nn.Module):
         for image in images:
             patches, grid = _patches(image, config.vision_config)
             features = self.model.visual(patches, grid_thw=grid).pooler_output.view(batch, -1, self.width)
-            markers = [torch.full((batch, 1), i, device=image.device) for i in (config.vision_start_token_id, config.vision_end_token_id)]
+            markers = [
+                torch.full((batch, 1), i, device=image.device)
+                for i in (config.vision_start_token_id, config.vision_end_token_id)
+            ]
             pads = torch.full(features.shape[:2], config.image_token_id, device=image.device)
             ids += [markers[0], pads, markers[1]]
             kinds += [torch.zeros(1), torch.ones(pads.shape[1]), torch.zeros(1)]
@@ -152,7 +156,9 @@ class QwenVLM(nn.Module):
         positions, _ = self.model.get_rope_index(
             all_ids,
             mm_token_type_ids=torch.cat(kinds).int().to(all_ids.device).expand(batch, -1),
-            image_grid_thw=torch.stack(grids, dim=1).flatten(0, 1) if grids else None,  # all of sample 1, then of sample 2 …
+            image_grid_thw=torch.stack(grids, dim=1).flatten(0, 1)
+            if grids
+            else None,  # all of sample 1, then of sample 2 …
             attention_mask=seen,
         )
         hidden = self.model.language_model(

@@ -14,7 +14,9 @@ def sheet(
     model: Annotated[str, typer.Argument(help="NAME, NAME:ARGUMENT or file.py:Class.")],
     task: Tasks,
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("sheet.png"),
-    model_arg: Annotated[list[str] | None, typer.Option("--model-arg", help="key=value for the model. Repeatable.")] = None,
+    model_arg: Annotated[
+        list[str] | None, typer.Option("--model-arg", help="key=value for the model. Repeatable.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Samples per task.")] = 4,
     split: Split = "test",
     resolution: Resolution = 64,

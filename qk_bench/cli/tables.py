@@ -13,8 +13,8 @@ import json
 import math
 from typing import Any
 
-from qk_bench.training import Table
 from qk_bench.run.summary import ALL_TASKS, SUCCESS, Line, Summary
+from qk_bench.training import Table
 
 
 def print_summary(summary: Summary, form: str) -> None:
@@ -179,7 +179,9 @@ def _print_table(summary: Summary) -> None:
 def print_tables(tables: list[Table], form: str) -> None:
     """Print tables to stdout as `table`, `json` or `markdown`."""
     if form == "json":
-        values = [{"title": t.title, "rows": [dict(zip(t.columns, row, strict=True)) for row in t.rows]} for t in tables]
+        values = [
+            {"title": t.title, "rows": [dict(zip(t.columns, row, strict=True)) for row in t.rows]} for t in tables
+        ]
         print(json.dumps(values, indent=2, ensure_ascii=False))
         return
     for table in tables:

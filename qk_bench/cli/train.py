@@ -15,10 +15,14 @@ def train(
     preset: Annotated[str, typer.Option(help="Size of the model.")] = "micro",
     stage: Annotated[str, typer.Option(help="One stage, such as pretrain, 1, 2, 3, or all.")] = "all",
     max_steps: Annotated[int | None, typer.Option(min=1, help="At most this many steps of each stage.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the training; runs/train-<model>-<preset> by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the training; runs/train-<model>-<preset> by default.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="path=value: another value of the preset, such as model.gate.enabled=false. Repeatable."),
+        typer.Option(
+            "--set", help="path=value: another value of the preset, such as model.gate.enabled=false. Repeatable."
+        ),
     ] = None,
 ) -> None:
     """Train. The same command again goes on where it stopped, to the same result. Progress goes to stderr.
