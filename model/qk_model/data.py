@@ -198,10 +198,16 @@ def batches(dataset: TrainingBatches, start: int, workers: int) -> Iterator[Batc
         dataset,
         batch_size=None,
         sampler=steps,
+        collate_fn=_as_it_is,
         num_workers=min(workers, len(steps)),
         prefetch_factor=6 if workers and len(steps) else None,
     )
     return iter(loader)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    """The loader's own conversion would turn tuples into lists."""
+    return batch
 
 
 def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:

@@ -9,18 +9,20 @@ reference images.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from qk_bench.errors import UsageError
 from qk_model import flow, vae
-from qk_model.config import Mode, ModelConfig, Stage, model_config, to_json
+from qk_model.config import Mode, ModelConfig, Part, Stage, model_config, to_json
 from qk_model.gate import CrossModalGate
 from qk_model.kontext import Connector, KontextTokens, LowLevelEncoder, RegionQuery
 from qk_model.lean import Block, key_bias
@@ -31,6 +33,9 @@ from qk_model.vlm import LeanVLM, QwenVLM, make_vlm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 SMALL_PARTS = ("tokens", "connector", "gate", "low_level", "head", "reader")
 """Parts of one file; the VLM, the VAE and the MMDiT have folders of their own, in their libraries' form."""
@@ -123,10 +128,10 @@ class QueryKontext(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.tokenizer = tokenizer or load_tokenizer(config.tokenizer)
-        self.vlm = vlm if vlm is not None else make_vlm(config.vlm)
-        self.vae = autoencoder if autoencoder is not None else make_vae_of(config)
-        self.mmdit = mmdit if mmdit is not None else make_mmdit(config.mmdit)
+        self.tokenizer = tokenizer or _named("tokenizer", load_tokenizer, config.tokenizer)
+        self.vlm = vlm if vlm is not None else _named("vlm", make_vlm, config.vlm)
+        self.vae = autoencoder if autoencoder is not None else _named("vae", vae.make_vae, config.vae)
+        self.mmdit = mmdit if mmdit is not None else _named("mmdit", make_mmdit, config.mmdit)
         self.latent_channels, self.factor = vae.shape(self.vae)
         self.channels = self.latent_channels * config.low_level.patch**2
         context_dim = config.kontext.context_dim
@@ -354,8 +359,10 @@ class QueryKontext(nn.Module):
             for key, value in part.state_dict().items()
         }
         save_file(small, folder / "kontext.safetensors")
-        text = json.dumps(to_json(self.config), indent=1)
+        text = json.dumps(to_json(self.config), indent=1, sort_keys=True)
         (folder / "config.json").write_text(text + "\n", "utf-8")
+        for path in folder.glob("*/*.json"):
+            _forget_origin(path)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> Self:
@@ -392,9 +399,31 @@ class QueryKontext(nn.Module):
         return model.to(dtype).eval()
 
 
-def make_vae_of(config: ModelConfig) -> vae.VAE:
-    """The autoencoder of a config."""
-    return vae.make_vae(config.vae)
+def _forget_origin(path: Path) -> None:
+    """Take out the folder a part was once loaded from: libraries note it, and it would make equal models differ."""
+    values = json.loads(path.read_text("utf-8"))
+    if isinstance(values, dict) and {"_name_or_path", "name_or_path"} & set(values):
+        kept = {key: value for key, value in values.items() if key not in ("_name_or_path", "name_or_path")}
+        path.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
+
+
+def _named(name: str, make: Callable[[S], T], what: S) -> T:
+    """Make a part; pretrained weights that cannot be had are one line.
+
+    Raises:
+        UsageError: The hub name or folder cannot be loaded.
+    """
+    pretrained = what.pretrained if isinstance(what, Part) else what
+    if not pretrained:
+        return make(what)
+    try:
+        return make(what)
+    except (OSError, ValueError, SafetensorError) as error:
+        key = "model.tokenizer" if name == "tokenizer" else f"model.{name}.pretrained"
+        why = " ".join(str(error).split())[:100]
+        raise UsageError(
+            f"{name}: {pretrained} cannot be loaded ({why})", f"download it, then --set {key}=FOLDER"
+        ) from None
 
 
 def make_reader(model: QueryKontext) -> AnswerReader:
