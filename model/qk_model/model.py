@@ -309,7 +309,7 @@ class QueryKontext(nn.Module):
         pixels = vae.decode(self.vae, flow.sample(self.config.flow, start, estimate, steps))
         if scene.gate is None:
             return Edited(pixels, None)
-        gate = F.interpolate(scene.gate, pixels.shape[2:], mode="bilinear", align_corners=False)
+        gate = F.interpolate(scene.gate, pixels.shape[2:], mode="nearest")
         if self.config.gate.composite:
             pixels = gate * pixels + (1 - gate) * batch.images[0]
         return Edited(pixels, gate)

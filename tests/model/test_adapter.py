@@ -74,7 +74,18 @@ def test_bad_arguments_are_refused(folder: Path) -> None:
 
 def test_a_contact_sheet_is_written(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "pictures" / "sheet.png"
-    words = ["sheet", f"query-kontext:{folder}", "--task", "edit", "--limit", "2", "--resolution", "32", "--out", str(out)]
+    words = [
+        "sheet",
+        f"query-kontext:{folder}",
+        "--task",
+        "edit",
+        "--limit",
+        "2",
+        "--resolution",
+        "32",
+        "--out",
+        str(out),
+    ]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     assert read_pixels(out).shape[0] > 4 * 128
@@ -98,7 +109,10 @@ def test_the_micro_checkpoint_stays_within_its_size() -> None:
 def test_every_preset_has_its_tables(name: str) -> None:
     parts, memory, tokens = tables(name)
     assert {row[0] for row in parts.rows} == {*count(load_preset(name)), "in use"}
-    assert [row[0] for row in memory.rows] == ["inference", *(f"stage {s}" for s in load_preset(name).training.schedule)]
+    assert [row[0] for row in memory.rows] == [
+        "inference",
+        *(f"stage {s}" for s in load_preset(name).training.schedule),
+    ]
     assert len(tokens.rows) == 2
 
 
