@@ -205,7 +205,7 @@ def batches(dataset: TrainingBatches, start: int, workers: int) -> Iterator[Batc
     return iter(loader)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     """The loader's own conversion would turn tuples into lists."""
     return batch
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from qk_model.config import Preset, load_preset
 
 STAGES = ("pretrain-vae", "pretrain-vlm", "1", "2", "3")
@@ -51,28 +50,54 @@ FLUX = {
     "guidance_embeds": False,
     "axes_dims_rope": [4, 6, 6],
 }
+QWEN = {
+    "text_config": {
+        "vocab_size": 160,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 512,
+        "pad_token_id": 0,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
+    },
+    "vision_config": {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "patch_size": 14,
+        "out_hidden_size": 32,
+        "fullatt_block_indexes": [1],
+        "window_size": 56,
+    },
+    "image_token_id": 150,
+    "video_token_id": 151,
+    "vision_start_token_id": 152,
+    "vision_end_token_id": 153,
+}
+AUTOENCODER = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 4,
+    "block_out_channels": [8, 8, 8],
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "scaling_factor": 0.4,
+    "shift_factor": 0.1,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+    "down_block_types": ["DownEncoderBlock2D"] * 3,
+    "up_block_types": ["UpDecoderBlock2D"] * 3,
+}
 LIBRARY: dict[str, Any] = {
     **LEAN,
     "model.vlm_resolution": 56,
     "model.vlm.block": "library",
-    "model.vlm.arguments": {
-        "text_config": {
-            "vocab_size": 160, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "num_key_value_heads": 1, "max_position_embeddings": 512, "pad_token_id": 0,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
-        },
-        "vision_config": {
-            "depth": 2, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "patch_size": 14, "out_hidden_size": 32,
-            "fullatt_block_indexes": [1], "window_size": 56,
-        },
-        "image_token_id": 150, "video_token_id": 151, "vision_start_token_id": 152, "vision_end_token_id": 153,
-    },
+    "model.vlm.arguments": QWEN,
     "model.vae.block": "library",
-    "model.vae.arguments": {
-        "in_channels": 3, "out_channels": 3, "latent_channels": 4, "block_out_channels": [8, 8, 8], "layers_per_block": 1,
-        "norm_num_groups": 4, "scaling_factor": 0.4, "shift_factor": 0.1, "use_quant_conv": False, "use_post_quant_conv": False,
-        "down_block_types": ["DownEncoderBlock2D"] * 3, "up_block_types": ["UpDecoderBlock2D"] * 3,
-    },
+    "model.vae.arguments": AUTOENCODER,
     "model.head.block": "library",
     "model.head.arguments": {**FLUX, "num_single_layers": 0},
     "model.mmdit.block": "library",
@@ -80,7 +105,7 @@ LIBRARY: dict[str, Any] = {
     "model.flow.prediction": "velocity",
     "model.flow.guidance_scale": 2.0,
     "training.schedule": ["1", "2", "3"],
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)

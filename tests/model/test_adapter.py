@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from qk_model.adapter import SHIPPED, QueryKontextEditor
+from qk_model.config import PRESETS, Preset, load_preset
+from qk_model.digest import weights_digest
+from qk_model.model import QueryKontext
+from qk_model.parameters import count, tables
+from qk_tasks.scenes import SUITE
 from typer.testing import CliRunner
 
 from qk_bench.cli import app
@@ -14,12 +20,6 @@ from qk_bench.conformance import check_model
 from qk_bench.errors import UsageError
 from qk_bench.images import read_pixels
 from qk_bench.plugins import load_model, load_trainer
-from qk_model.adapter import SHIPPED, QueryKontextEditor
-from qk_model.config import PRESETS, Preset, load_preset
-from qk_model.digest import weights_digest
-from qk_model.model import QueryKontext
-from qk_model.parameters import count, tables
-from qk_tasks.scenes import SUITE
 
 
 @pytest.fixture

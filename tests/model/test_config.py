@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from qk_model.config import PRESETS, load_preset, model_config, parse_preset, sheet, to_json
 
 from qk_bench.errors import UsageError
-from qk_model.config import PRESETS, load_preset, model_config, parse_preset, sheet, to_json
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from qk_model.config import Preset
 from qk_model.data import TrainingBatches, answer, batches, micro_batches, region_query, to_images, to_pixels
 from qk_model.kontext import FORMS

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from qk_bench.errors import UsageError
 from qk_model import flow, stages, vae
 from qk_model.config import Part, Preset, load_preset
 from qk_model.data import TrainingBatches
@@ -20,6 +18,8 @@ from qk_model.model import QueryKontext
 from qk_model.positions import reference_positions, sincos, source_positions, target_positions
 from qk_model.vlm import LeanVLM, QwenVLM
 from qk_tasks.scenes import SUITE
+
+from qk_bench.errors import UsageError
 from tests.model.conftest import LEAN, LIBRARY
 
 
@@ -131,7 +131,7 @@ def test_a_saved_model_loads_and_gives_the_same_pixels(preset: Preset, tmp_path:
 
 
 def test_real_checkpoints_are_loaded_by_name_as_these_tiny_ones_are(library: Preset, tmp_path: Path) -> None:
-    """Tiny random Qwen2.5-VL, Flux and AutoencoderKL folders, saved by their libraries, start a model as hub names would."""
+    """Tiny random folders of the real classes, saved by their libraries, start a model as hub names would."""
     made = QueryKontext(library.model)
     assert isinstance(made.vlm, QwenVLM)
     assert isinstance(made.mmdit, FluxMMDiT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -14,14 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-
-from qk_bench.errors import UsageError
 from qk_model.config import load_preset
 from qk_model.digest import weights_digest
 from qk_model.infer import Job, make
 from qk_model.model import QueryKontext
 from qk_model.train import Options, train
 from qk_tasks.scenes import SUITE
+
+from qk_bench.errors import UsageError
 from tests.model.conftest import LEAN, LIBRARY, STAGES
 
 
@@ -48,7 +49,7 @@ def test_a_stage_changes_only_what_it_trains(trained: Path) -> None:
         return {part: list(module.parameters()) for part, module in model.parts().items() if module is not None}
 
     moved = {}
-    for before, after in zip(STAGES, STAGES[1:], strict=False):
+    for before, after in itertools.pairwise(STAGES):
         a, b = parts(before), parts(after)
         moved[after] = {n for n in a if not all(torch.equal(x, y) for x, y in zip(a[n], b[n], strict=True))}
     assert moved["pretrain-vlm"] == {"vlm", "tokens", "connector", "gate"}
@@ -115,7 +116,7 @@ def test_the_library_classes_train_through_the_same_stages(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_training_killed_at_any_moment_resumes_to_the_same_bits(trained: Path, tmp_path: Path) -> None:
-    """kill -9 as soon as a state is on disk, in three different stages; the weights equal those of one go, bit for bit."""
+    """Kill -9 once a state is on disk, in three stages; the weights equal those of one go, bit for bit."""
     sheet = tmp_path / "sheet.yaml"
     sheet.write_text(yaml.safe_dump(LEAN), "utf-8")
     program = (
