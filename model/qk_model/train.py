@@ -35,6 +35,7 @@ from qk_model.config import Preset, Stage, load_preset, to_json
 from qk_model.data import TrainingBatches, batches, micro_batches, to_device
 from qk_model.digest import weights_digest
 from qk_model.model import QueryKontext
+from qk_model.vae import LeanVAE
 from qk_model.validate import gate_agreement, validate
 
 
@@ -99,6 +100,12 @@ class _Run:
         seed = _seed(preset.training.seed, name)
         torch.manual_seed(seed)
         self.model = _load_before(preset, name, options.out)
+        self.dataset = TrainingBatches(
+            preset.model, self.stage, name, preset.training.seed, self.model.tokenizer,
+            accelerator.process_index, accelerator.num_processes,
+        )  # fmt: skip
+        if self.stage.objective == "vae":
+            _autoencoder(self.model).start_from_components(_first_images(self.dataset))
         self.adapters = stages.prepare(self.model, preset, self.stage)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.ema = EMAModel(self.trained, decay=self.stage.ema_decay, foreach=True)
@@ -108,10 +115,6 @@ class _Run:
         self.wrapped, *prepared = accelerator.prepare(self.model, *self.optimizers)
         self.optimizers = list(prepared)
         accelerator.register_for_checkpointing(self.ema)
-        self.dataset = TrainingBatches(
-            preset.model, self.stage, name, preset.training.seed, self.model.tokenizer,
-            accelerator.process_index, accelerator.num_processes,
-        )  # fmt: skip
 
     def run(self) -> None:
         """Train from the newest state, or from the start, to the end of the stage."""
@@ -213,7 +216,7 @@ class _Run:
         """Keep the averaged weights, merge the adapters, and leave the model for the next stage."""
         self.ema.copy_to(self.trained)
         if self.stage.objective == "vae":
-            _standardise(self.model, self.dataset)
+            _autoencoder(self.model).standardise(_first_images(self.dataset))
         stages.finish(self.model, self.adapters)
         if self.accelerator.is_main_process:
             partial = self.out / f"partial-after-{self.name}"
@@ -286,13 +289,22 @@ def _seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256("/".join(str(p) for p in ("qk-train", *parts)).encode()).digest()[:7], "big")
 
 
-def _standardise(model: QueryKontext, dataset: TrainingBatches) -> None:
-    """Fix the shift and scale of the autoencoder's latents on the first batches of the stage."""
-    from qk_model.vae import LeanVAE
+def _autoencoder(model: QueryKontext) -> LeanVAE:
+    """The autoencoder of a model that trains its own.
 
-    assert isinstance(model.vae, LeanVAE)
-    images = [batch.target for batch in (dataset[k] for k in range(min(8, len(dataset)))) if batch.target is not None]
-    model.vae.standardise(torch.cat(images).to(model.vae.mean.device))
+    Raises:
+        UsageError: It is a library class, of which pretrained ones exist.
+    """
+    if not isinstance(model.vae, LeanVAE):
+        raise UsageError("only the lean autoencoder is trained here", "take the pretrain-vae stage out of the schedule")
+    return model.vae
+
+
+def _first_images(dataset: TrainingBatches) -> torch.Tensor:
+    """Targets of the first batches of a stage, (N, 3, H, W)."""
+    return torch.cat(
+        [batch.target for batch in (dataset[k] for k in range(min(8, len(dataset)))) if batch.target is not None]
+    )
 
 
 # ---- plan, estimate, log ----

@@ -11,7 +11,7 @@ import pytest
 import torch
 from qk_model import flow, stages, vae
 from qk_model.config import Part, Preset, load_preset
-from qk_model.data import TrainingBatches
+from qk_model.data import TrainingBatches, to_pixels
 from qk_model.infer import Job, Made, make
 from qk_model.mmdit import FluxMMDiT
 from qk_model.model import QueryKontext
@@ -205,17 +205,34 @@ def test_words_that_are_padding_do_not_matter(lean: Preset) -> None:
 def test_the_autoencoder_standardises_its_latents(lean: Preset) -> None:
     autoencoder = vae.make_vae(lean.model.vae)
     assert isinstance(autoencoder, vae.LeanVAE)
-    pixels = torch.rand(8, 3, 32, 32) * 2 - 1
+    pixels = _scenes(8)
+    autoencoder.start_from_components(pixels)
     autoencoder.standardise(pixels)
     latents = vae.encode(autoencoder, pixels)
     assert torch.allclose(latents.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-4)
-    assert torch.allclose(latents.std(dim=(0, 2, 3)), torch.ones(4), atol=1e-2)
-    raw = autoencoder.decoder(autoencoder.encoder(pixels))
+    assert float(latents.var(dim=(0, 2, 3)).mean()) == pytest.approx(1.0, abs=1e-3)
+    raw = autoencoder.from_raw(autoencoder.to_mean(pixels))
     assert torch.allclose(vae.decode(autoencoder, latents), raw, atol=1e-4)
+
+
+def test_the_autoencoder_starts_at_the_error_of_the_principal_components() -> None:
+    pixels = _scenes(16)
+    errors = {}
+    for channels in (4, 24, 48):
+        autoencoder = vae.LeanVAE(latent_channels=channels, width=8, encoder_depth=1, decoder_depth=1)
+        autoencoder.start_from_components(pixels)
+        errors[channels] = float(((autoencoder.from_raw(autoencoder.to_mean(pixels)) - pixels) ** 2).mean())
+    assert errors[4] > 4 * errors[24] > 0
+    assert errors[48] < 1e-8
 
 
 def test_a_part_names_its_class() -> None:
     assert vae.kind(Part("lean", "", {})) is vae.LeanVAE
+
+
+def _scenes(count: int) -> torch.Tensor:
+    sources = [SUITE.tasks["layout"].sample("val", index, 32).source for index in range(count)]
+    return to_pixels([source for source in sources if source is not None])
 
 
 def _jobs(mode: str, side: int) -> list[Job]:
