@@ -106,9 +106,9 @@ class LeanVAE(ModelMixin, ConfigMixin):
         vectors, values = vectors.flip(1)[:, : self.latent_channels], values.flip(0)[: self.latent_channels]
         sizes = values.clamp(min=1e-8) ** 0.25  # (C,)
         self.to_latents.weight.copy_((vectors / sizes).T[:, :, None, None])
-        self.to_latents.bias.copy_(-(vectors / sizes).T @ mean)
+        self.to_latents.bias.copy_(-(vectors / sizes).T @ mean)  # type: ignore[union-attr]
         self.to_pixels.weight.copy_((vectors * sizes)[:, :, None, None])
-        self.to_pixels.bias.copy_(mean)
+        self.to_pixels.bias.copy_(mean)  # type: ignore[union-attr]
 
     @torch.no_grad()
     def standardise(self, pixels: Tensor) -> None:
