@@ -104,7 +104,9 @@ def _disk() -> Iterator[Finding]:
         try:
             seconds = _write_seconds(place)
         except OSError as error:
-            mend = "name a writable folder with --out" if what == "current folder" else "set TMPDIR to a writable folder"
+            mend = (
+                "name a writable folder with --out" if what == "current folder" else "set TMPDIR to a writable folder"
+            )
             yield Finding("broken", what, f"{place} cannot be written: {error.strerror}", mend)
             continue
         found = f"{place}, {free / 1e9:.0f} GB free, {seconds * 1e3:.2f} ms to write and rename a small file"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from qk_bench.text import plain
+
 MAX_LINE: Final = 300
 
 
@@ -50,7 +52,15 @@ class FullDiskError(QKBenchError):
 
 def one_line(error: BaseException) -> str:
     """An exception as one bounded line, the same in every process: addresses are masked, white space is folded."""
-    text = " ".join(str(error).split())
+    try:
+        text = str(error)
+    except Exception:  # an exception that cannot say what it is
+        text = ""
     text = re.sub(r"\b0x[0-9a-fA-F]{6,}\b", "0x…", text)
-    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return folded(f"{type(error).__name__}: {text}" if text.strip() else type(error).__name__)
+
+
+def folded(text: str) -> str:
+    """Text from elsewhere as one bounded line that can be printed and stored: no control characters, no surrogates."""
+    line = plain(" ".join(text.split()))
     return line if len(line) <= MAX_LINE else line[: MAX_LINE - 1] + "…"

@@ -92,7 +92,9 @@ def _write_samples(
                 for index in range(start, stop):
                     sample, _ = reader.read(index)
                     if not _SAFE.fullmatch(sample.id) or sample.id in seen:
-                        raise UsageError(f"suite {sample.suite}: id {sample.id!r} is not unique or not a safe file name")
+                        raise UsageError(
+                            f"suite {sample.suite}: id {sample.id!r} is not unique or not a safe file name"
+                        )
                     seen.add(sample.id)
                     row = {**_row(sample, resolution), **dict(_images(sample, folder))}
                     metadata.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -182,7 +184,9 @@ class Exported:
                 there = ", ".join(self.indices)
                 raise UsageError(f"the export has no samples of {suite.name}/{task.name}; it has: {there}")
             if self.versions.get(suite.name) != suite.version:
-                raise UsageError(f"the export is of {suite.name} {self.versions.get(suite.name)}, here is {suite.version}")
+                raise UsageError(
+                    f"the export is of {suite.name} {self.versions.get(suite.name)}, here is {suite.version}"
+                )
             first, last = self.indices[task.name][0][0], self.indices[task.name][-1][1] - 1
             for index in {first, last}:
                 made, told = task.sample(self.split, index, self.resolution).id, self.ids[task.name, index]

@@ -76,7 +76,9 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
         except Image.DecompressionBombError:
             raise ImageProblemError(f"image of more than {MAX_PIXELS} pixels") from None
         except UnidentifiedImageError:
-            raise ImageProblemError(f"not a readable {', '.join(FILE_FORMATS)} file (corrupt or cut short)") from None
+            raise ImageProblemError(
+                f"not a readable {', '.join(FILE_FORMATS)} file (another format, corrupt or cut short)"
+            ) from None
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, …
             why = " ".join(str(error).split())[:120]
             raise ImageProblemError(f"corrupt or truncated image: {why or type(error).__name__}") from None

@@ -12,7 +12,17 @@ from pydantic import ValidationError
 from qk_bench.manifest import Manifest
 from qk_bench.records import Outcome
 from qk_bench.run.plan import Segment
-from qk_bench.store import AGGREGATES, DROPPED, JOURNAL, OUTCOMES, SCORES, RunDirectory, read_lines, write_atomically
+from qk_bench.store import (
+    AGGREGATES,
+    CORRUPT_IMAGE,
+    DROPPED,
+    JOURNAL,
+    OUTCOMES,
+    SCORES,
+    RunDirectory,
+    read_lines,
+    write_atomically,
+)
 
 
 @dataclass
@@ -28,6 +38,10 @@ class Inspection:
     """Offsets of lines that cannot be trusted."""
     sample_ids: dict[int, int] = field(default_factory=dict)
     """Hash of (suite, sample id) → hash of (task, index): an id must not name two samples."""
+    corrupt: set[str] = field(default_factory=set)
+    """Hashes of images whose file is something else."""
+    changed_files: set[str] = field(default_factory=set)
+    """Files of a complete run that are not the ones it wrote."""
     torn: int | None = None
     """Offset of a last line without end: what a full disk or a power cut leaves of the request in flight."""
 
@@ -35,6 +49,11 @@ class Inspection:
     def done(self) -> int:
         """Number of whole outcomes."""
         return sum(count.total() for count in self.counts.values())
+
+    @property
+    def edited(self) -> bool:
+        """Whether the outcomes of a complete run were changed in a way that no damaged line explains."""
+        return OUTCOMES in self.changed_files and not self.dropped and self.torn is None
 
     def is_unique(self, suite: str, task: str, sample_id: str, index: int) -> bool:
         """Whether a sample id has not been seen for another sample of the suite."""
@@ -52,7 +71,7 @@ def inspect(run: RunDirectory, segments: Sequence[Segment], manifest: Manifest |
         counts={segment.model.card.name: Counter() for segment in segments},
     )
     by_name = {(s.model.card.name, s.task.suite, s.task.task): s for s in segments}
-    whole: dict[str, bool] = {}
+    whole: dict[str, str | None] = {}
     for number, (offset, line) in enumerate(read_lines(run.path / OUTCOMES), start=1):
         if not line.endswith(b"\n"):
             found.torn = offset
@@ -65,6 +84,7 @@ def inspect(run: RunDirectory, segments: Sequence[Segment], manifest: Manifest |
         for name, sha in manifest.files.items():
             if run.file_digest(name) != sha:
                 found.problems.append(f"{name} is not the file the run wrote")
+                found.changed_files.add(name)
     return found
 
 
@@ -72,7 +92,7 @@ def _admit(
     run: RunDirectory,
     found: Inspection,
     by_name: dict[tuple[str, str, str], Segment],
-    whole: dict[str, bool],
+    whole: dict[str, str | None],
     offset: int,
     line: bytes,
 ) -> str | None:
@@ -91,9 +111,12 @@ def _admit(
         return f"{outcome.sample_id}: status {outcome.status} does not go with its image"
     if outcome.image is not None:
         if outcome.image not in whole:
-            whole[outcome.image] = run.image_problem(outcome.image) is None
-        if not whole[outcome.image]:
-            return f"{run.image_problem(outcome.image)} {outcome.image[:12]}… of {outcome.sample_id}"
+            whole[outcome.image] = run.image_problem(outcome.image)
+        problem = whole[outcome.image]
+        if problem == CORRUPT_IMAGE:
+            found.corrupt.add(outcome.image)
+        if problem is not None:
+            return f"{problem} {outcome.image[:12]}… of {outcome.sample_id}"
     if not found.is_unique(outcome.suite, outcome.task, outcome.sample_id, outcome.index):
         return f"{outcome.sample_id} names two samples"
     found.offsets[segment.number][position] = offset
@@ -104,15 +127,18 @@ def _admit(
 def set_aside(run: RunDirectory, found: Inspection) -> None:
     """Keep what is whole: take damaged lines out of `outcomes.jsonl` and remove what was computed from them.
 
-    The lines that are taken out are appended to `dropped.jsonl`. Images and good lines stay as they are.
+    The lines that are taken out are appended to `dropped.jsonl`. Whole images and good lines stay as they are.
     """
     bad = found.dropped | ({found.torn} if found.torn is not None else set())
-    kept, dropped = [], []
+    kept: list[bytes] = []
+    dropped: list[bytes] = []
     for offset, line in read_lines(run.path / OUTCOMES):
         (dropped if offset in bad else kept).append(line)
     if dropped:
         with (run.path / DROPPED).open("ab") as file:
             file.writelines(line.rstrip(b"\n") + b"\n" for line in dropped)
     write_atomically(run.path / OUTCOMES, b"".join(kept))
+    for sha in found.corrupt:
+        run.image_path(sha).unlink(missing_ok=True)
     for name in (SCORES, AGGREGATES, JOURNAL) if found.problems else (SCORES, AGGREGATES):
         (run.path / name).unlink(missing_ok=True)

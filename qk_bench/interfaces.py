@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Need = Literal["source", "target", "edit_mask"]
+FailureStatus = Literal["model_error", "invalid_output", "refused", "missing", "timeout"]
 
 
 @dataclass(frozen=True)
 class Failure:
     """A model's own word that it has no image for a request."""
 
-    status: Literal["model_error", "invalid_output", "refused", "missing", "timeout"]
+    status: FailureStatus
     detail: str = ""
 
 
@@ -39,7 +40,7 @@ class Model(ABC):
 
     card: ModelCard
 
-    def setup(self) -> None:
+    def setup(self) -> None:  # noqa: B027 (most models without weights need none)
         """Load weights. Called once, in the process that generates."""
 
     @abstractmethod
@@ -47,7 +48,7 @@ class Model(ABC):
         """Turn requests into images, in order.
 
         Args:
-            requests: Exactly `card.batch_size` requests of one size and one kind; a short batch is padded by repetition.
+            requests: Exactly `card.batch_size` requests of one size and kind; a short batch is padded by repetition.
 
         Returns:
             For each request an (H, W, 3) uint8 sRGB array, a PIL image, or a `Failure`.
@@ -149,10 +150,14 @@ class SetValue:
     high: float | None
     n: int
     reason: str = ""
+    id: str = ""  # the column's id completed with what only the set tells, such as its size; empty: the column's id
 
 
 class SetMetric(Metric):
-    """A metric of a whole set, such as FID. `compute` streams: it must not hold the images."""
+    """A metric of a whole set, such as FID. `compute` streams: it must not hold the images.
+
+    Items come ordered by sample, so that the seeds of one sample follow each other.
+    """
 
     @abstractmethod
     def compute(self, items: Iterator[Scored]) -> tuple[SetValue, ...]:

@@ -21,7 +21,7 @@ from qk_bench.records import (
     Request,
     Sample,
     Score,
-    Status,
+    ScoreStatus,
     Verdict,
 )
 
@@ -43,6 +43,7 @@ class ModelSpec(Record):
     """A model of a run: how it was named and what it declared."""
 
     ref: str = Field(description="as named on the command line: NAME, NAME:ARGUMENT or path/to/file.py:ClassName")
+    code: str = Field(default="", description="sha256 of the file, of a model named by file")
     arguments: dict[str, JsonValue] = Field(default_factory=dict, description="keyword arguments of its constructor")
     card: ModelCard
 
@@ -69,6 +70,7 @@ class MetricSpec(Record):
     """A metric of a run and the columns of values it produces."""
 
     ref: str
+    code: str = Field(default="", description="sha256 of the file, of a metric named by file")
     whole_set: bool = Field(default=False, description="true if it judges a whole set: its values are aggregates")
     kinds: tuple[Kind, ...] = Field(description="kinds of task it applies to")
     columns: tuple[MetricColumn, ...]
@@ -87,8 +89,9 @@ class RunSpec(Record):
     timeout: float | None = Field(default=None, gt=0, description="seconds a request may take")
 
     def digest(self) -> str:
-        """The sha256 of the spec."""
-        return digest(self.model_dump(mode="json"))
+        """The sha256 of the spec. How a model or a suite was named is left out: the same file may be named in two ways."""
+        refs = {"models": {"__all__": {"ref"}}, "suites": {"__all__": {"ref"}}}
+        return digest(self.model_dump(mode="json", exclude=refs))
 
 
 class Session(Record):
@@ -156,17 +159,30 @@ class Aggregate(Record):
     resolution: int
     model: str
     task: str
-    metric: str
+    metric: str = Field(description="id of the value: its column's id, completed with what only the set tells")
+    column: str = Field(description="id of the metric's column, as declared in the spec")
     value: float | None
     low: float | None
     high: float | None
     n: int
-    status: Status | Literal["unavailable"]
+    status: ScoreStatus
     reason: str = ""
 
 
 RECORDS: dict[str, type[Record]] = {
     record.__name__: record
-    for record in (Sample, Request, ModelCard, Outcome, Verdict, Score, Aggregate, Timing, MetricColumn, RunSpec, Manifest)
+    for record in (
+        Sample,
+        Request,
+        ModelCard,
+        Outcome,
+        Verdict,
+        Score,
+        Aggregate,
+        Timing,
+        MetricColumn,
+        RunSpec,
+        Manifest,
+    )
 }
 """The public records, whose JSON Schema `qkbench schema` prints."""

@@ -66,7 +66,7 @@ def expected_indices(
     """
     stems = {_SEED.sub("", stem) for stem in files}
     hints = sorted({int(match[1]) for match in map(_NUMBER.search, stems) if match}, reverse=True)
-    expected = {}
+    expected: dict[str, tuple[tuple[int, int], ...]] = {}
     for found in tasks:
         task, size = found.task, found.task.size(split)
         reader = SampleReader(task, split, resolution)

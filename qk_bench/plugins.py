@@ -72,6 +72,12 @@ def model_class(ref: str) -> type[Model]:
     return _model_class(ref)[0]
 
 
+def file_digest(ref: str) -> str:
+    """The sha256 of the file a plug-in is named by; empty where it is named by entry point."""
+    found = _FILE.match(ref)
+    return hashlib.sha256(Path(found["path"]).read_bytes()).hexdigest() if found else ""
+
+
 def load_suite(ref: str) -> Suite:
     """Load the suite named `NAME` or `path/to/file.py:SUITE` (an instance, or a class to make one from).
 
@@ -80,7 +86,7 @@ def load_suite(ref: str) -> Suite:
     """
     found = _FILE.match(ref)
     value = _from_file(found["path"], found["attribute"]) if found else _from_entry("task", ref)
-    suite = _instance(f"suite {ref}", value, Suite)
+    suite = _instance(f"suite {ref}", value, Suite)  # type: ignore[type-abstract]
     for name, task in suite.tasks.items():
         if not isinstance(task, Task) or task.name != name or task.suite != suite.name:
             raise UsageError(f"suite {ref}: task {name!r} must be a Task whose name is {name!r}, suite {suite.name!r}")
@@ -95,7 +101,7 @@ def load_metric(ref: str) -> SampleMetric | SetMetric:
     """
     found = _FILE.match(ref)
     value = _from_file(found["path"], found["attribute"]) if found else _from_entry("metric", ref)
-    metric = _instance(f"metric {ref}", value, Metric)
+    metric = _instance(f"metric {ref}", value, Metric)  # type: ignore[type-abstract]
     if not isinstance(metric, SampleMetric | SetMetric):
         raise UsageError(f"metric {ref}: {type(metric).__name__} is neither a SampleMetric nor a SetMetric")
     return metric
@@ -107,7 +113,7 @@ def load_trainer(name: str) -> Trainer:
     Raises:
         UsageError: The model cannot be trained here, or its trainer cannot be loaded.
     """
-    return _instance(f"trainer {name}", _from_entry("trainer", name), Trainer)
+    return _instance(f"trainer {name}", _from_entry("trainer", name), Trainer)  # type: ignore[type-abstract]
 
 
 def find_tasks(refs: Iterable[str]) -> list[FoundTask]:

@@ -1,6 +1,6 @@
-"""What flows through a run: Sample → Request → Outcome → Score. The manifest of the whole is in `manifest.py`.
+"""What flows through a run: Sample → Request → Outcome → Score; `manifest.py` describes the run as a whole.
 
-Records are frozen pydantic models. In memory their images are numpy arrays; in JSON an image is the sha256 of its pixels.
+Records are frozen pydantic models. In memory images are numpy arrays; in JSON an image is the sha256 of its pixels.
 `qkbench schema` prints their JSON Schema.
 """
 
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer, P
 
 Kind = Literal["edit", "generate", "compose"]
 Status = Literal["ok", "model_error", "invalid_output", "timeout", "missing", "refused", "judge_error"]
+ScoreStatus = Status | Literal["unavailable"]
 Direction = Literal["higher", "lower", "none"]
 
 
@@ -59,7 +60,9 @@ class RegionQuery(Record):
 class Sample(Record):
     """One test item, answer included. A pure function of (suite version, split, index, resolution)."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="unique in its suite; safe as a file name")
+    id: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="unique in its suite; safe as a file name"
+    )
     suite: str
     suite_version: str
     task: str
@@ -161,7 +164,7 @@ class Score(Record):
     seed: int
     metric: str
     value: float | None = Field(description="null where there is no value; never a made-up zero")
-    status: Status | Literal["unavailable"]
+    status: ScoreStatus
     reason: str = Field(default="", description="why an edit failed, or why there is no value")
 
 

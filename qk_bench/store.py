@@ -8,7 +8,7 @@
     aggregates.parquet   metrics of whole sets
     scores.jsonl         journal of scored blocks; removed once scores.parquet holds every score
     logs/                what the worker processes printed
-    page/                the page of the run, if it was built
+    site/                the site of the run, if it was built
     dropped.jsonl        outcome lines that were taken out as damaged, if any
     unexpected.txt       of a scored folder: files that belong to no request, if any
 
@@ -50,9 +50,11 @@ JOURNAL: Final = "scores.jsonl"
 IMAGES: Final = "images"
 LOGS: Final = "logs"
 DROPPED: Final = "dropped.jsonl"
-PAGE: Final = "page"
+PAGE: Final = "site"
 UNEXPECTED: Final = "unexpected.txt"
 LOCK: Final = "lock"
+MISSING_IMAGE: Final = "missing image"
+CORRUPT_IMAGE: Final = "corrupt image"
 OURS: Final = (MANIFEST, OUTCOMES, TIMINGS, SCORES, AGGREGATES, JOURNAL, IMAGES, LOGS, DROPPED, PAGE, UNEXPECTED, LOCK)
 _MARK: Final = "qk-bench run:"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -88,13 +90,34 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
             raise
 
 
-class LineFile:
+class LineReader:
+    """Reads lines of a file by where they start."""
+
+    def __init__(self, path: Path, flags: int = os.O_RDONLY) -> None:
+        self.path = path
+        self._fd = os.open(path, flags | os.O_CLOEXEC, 0o644)
+
+    def read(self, offset: int) -> bytes:
+        """The line that starts at an offset, without its end."""
+        data = b""
+        while b"\n" not in data:
+            part = os.pread(self._fd, 4096 if not data else 1 << 20, offset + len(data))
+            if not part:
+                raise DamagedRunError(f"{self.path}: no complete line at byte {offset}")
+            data += part
+        return data[: data.index(b"\n")]
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+class LineFile(LineReader):
     """An append-only file of complete lines."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         with writing(path):
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            super().__init__(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         self.size = os.fstat(self._fd).st_size
 
     def append(self, line: bytes) -> int:
@@ -117,16 +140,6 @@ class LineFile:
         self.size = start + len(data)
         return start
 
-    def read(self, offset: int) -> bytes:
-        """The line that starts at an offset, without its end."""
-        data = b""
-        while b"\n" not in data:
-            part = os.pread(self._fd, 4096 if not data else 1 << 20, offset + len(data))
-            if not part:
-                raise DamagedRunError(f"{self.path}: no complete line at byte {offset}")
-            data += part
-        return data[: data.index(b"\n")]
-
     def trim(self) -> None:
         """Cut off a last line that has no end."""
         start = max(0, self.size - (1 << 24))
@@ -139,7 +152,7 @@ class LineFile:
         """Make the file durable and close it."""
         with contextlib.suppress(OSError):  # a file system without fsync
             os.fsync(self._fd)
-        os.close(self._fd)
+        super().close()
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -185,7 +198,8 @@ class RunDirectory:
         with writing(self.path):
             (self.path / IMAGES / ".tmp").mkdir(parents=True, exist_ok=True)
             (self.path / LOGS).mkdir(exist_ok=True)
-        for left_over in (self.path / IMAGES / ".tmp").iterdir():
+        temporary = [path for name in OURS for path in self.path.glob(f".{name}.*tmp")]
+        for left_over in [*(self.path / IMAGES / ".tmp").iterdir(), *temporary]:
             left_over.unlink()
         self.open_files()
         return self
@@ -272,8 +286,8 @@ class RunDirectory:
             with self.image_path(sha).open("rb") as file:
                 whole = hashlib.file_digest(file, "sha256").hexdigest() == sha
         except OSError:
-            return "missing image"
-        return None if whole else "corrupt image"
+            return MISSING_IMAGE
+        return None if whole else CORRUPT_IMAGE
 
     def read_image(self, sha: str) -> NDArray[np.uint8]:
         """The pixels of a stored image.
@@ -285,9 +299,9 @@ class RunDirectory:
         try:
             data = path.read_bytes()
         except OSError:
-            raise DamagedRunError(f"missing image {path}") from None
+            raise DamagedRunError(f"{MISSING_IMAGE} {path}") from None
         if hashlib.sha256(data).hexdigest() != sha:
-            raise DamagedRunError(f"corrupt image {path}")
+            raise DamagedRunError(f"{CORRUPT_IMAGE} {path}")
         return decode_png(data)
 
     def read_outcome(self, offset: int) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,8 +76,8 @@ class Squares(Task):
 
 class SquaresSuite(Suite):
     name, version = "squares", "1"
-    tasks = {"recolour": Squares("recolour", "recolour"), "remove": Squares("remove", "removal", count=40)}
-    groups = {"edit-squares": ("recolour", "remove")}
+    tasks: ClassVar = {"recolour": Squares("recolour", "recolour"), "remove": Squares("remove", "removal", count=40)}
+    groups: ClassVar = {"edit-squares": ("recolour", "remove")}
 
     def digest(self) -> str:
         return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()

@@ -6,25 +6,30 @@ instant; a verb imports what it needs when it runs.
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import NoReturn
 
 import typer
 
 from qk_bench import __version__
-from qk_bench.cli import check, data
+from qk_bench.cli import check, data, weights
+from qk_bench.cli.claims import claims
+from qk_bench.cli.compare import compare
 from qk_bench.cli.doctor import doctor
 from qk_bench.cli.list import list_
+from qk_bench.cli.power import power
 from qk_bench.cli.run import run
 from qk_bench.cli.schema import schema
 from qk_bench.cli.score import score
 from qk_bench.cli.sheet import sheet
 from qk_bench.cli.show import show
+from qk_bench.cli.site import site
 from qk_bench.cli.train import train
 from qk_bench.errors import QKBenchError
 
 app = typer.Typer(
     name="qkbench",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -43,6 +48,10 @@ app = typer.Typer(
 app.command()(run)
 app.command()(score)
 app.command()(show)
+app.command()(compare)
+app.command()(site)
+app.command()(claims)
+app.command()(power)
 app.command()(train)
 app.command()(sheet)
 app.command("list")(list_)
@@ -50,6 +59,7 @@ app.add_typer(check.app, name="check")
 app.command()(doctor)
 app.command()(schema)
 app.add_typer(data.app, name="data")
+app.add_typer(weights.app, name="weights")
 
 
 def _version(wanted: bool) -> None:
@@ -58,20 +68,43 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _top(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Tell whether one image editor or generator is really better than another."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+_MisuseError: type[Exception] = typer.BadParameter.__bases__[0]
+"""What the parser raises for unknown options, missing values and the like."""
 
 
 def main() -> None:
     """Run the command line: a user's mistake is one line on stderr and an exit code, never a traceback."""
     try:
-        app()
+        code = app(standalone_mode=False, prog_name="qkbench")
+        sys.stdout.flush()
     except QKBenchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _leave(str(error), error.exit_code)
+    except _MisuseError as error:
+        _leave(_misuse(error), 2)
+    except (typer.Abort, KeyboardInterrupt):
+        _leave("stopped", 130)
     except BrokenPipeError:  # the reader of our stdout, such as `head`, has gone
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again
         sys.exit(141)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _misuse(error: Exception) -> str:
+    message = " ".join(getattr(error, "format_message", error.__str__)().split())
+    context = getattr(error, "ctx", None)
+    return f"{message} (see {context.command_path} --help)" if context else message
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

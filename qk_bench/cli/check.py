@@ -10,8 +10,9 @@ from qk_bench.cli.run import Resolution
 
 if TYPE_CHECKING:
     from qk_bench.conformance import Check
+    from qk_bench.plugins import FoundTask
 
-app = typer.Typer(no_args_is_help=True, help="Check that a model or a task keeps its promises.")
+app = typer.Typer(help="Check that a model or a task keeps its promises.")
 
 
 @app.command()
@@ -27,15 +28,17 @@ def model(
 
     from qk_bench.cli.run import model_arguments
     from qk_bench.conformance import check_model
-    from qk_bench.plugins import find_tasks, load_model, names
+    from qk_bench.plugins import find_tasks, load_model
 
     loaded = load_model(name, model_arguments(model_arg or [], [name]).get(name, {}))
-    tasks = [found.task for found in find_tasks([task] if task else names("task"))]
+    tasks = [found.task for found in (find_tasks([task]) if task else _installed())]
     fitting = [candidate for candidate in tasks if candidate.kind in loaded.card.kinds]
     if not fitting:
         from qk_bench.errors import UsageError
 
-        raise UsageError(f"model {name} does {', '.join(loaded.card.kinds)}; no task is of such a kind", "name a --task")
+        raise UsageError(
+            f"model {name} does {', '.join(loaded.card.kinds)}; no task is of such a kind", "name a --task"
+        )
     split = "test" if "test" in fitting[0].splits else fitting[0].splits[0]
     samples = [fitting[0].sample(split, index, resolution) for index in range(max(2, min(4, loaded.card.batch_size)))]
     with contextlib.redirect_stdout(sys.stderr):
@@ -60,6 +63,20 @@ def task(
             print(f"{item.suite.name}/{item.task.name}")
         checks += _print(check_task(item, resolution=resolution, count=count))
     _finish(checks)
+
+
+def _installed() -> list[FoundTask]:
+    """The tasks of every suite that loads."""
+    import contextlib
+
+    from qk_bench.errors import UsageError
+    from qk_bench.plugins import find_tasks, names
+
+    tasks = []
+    for suite in names("task"):
+        with contextlib.suppress(UsageError):
+            tasks += find_tasks([suite])
+    return tasks
 
 
 def _report(checks: list[Check]) -> None:

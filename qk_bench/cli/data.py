@@ -9,7 +9,7 @@ import typer
 
 from qk_bench.cli.run import DEFAULT_LIMIT, DEFAULT_RESOLUTION, Resolution, Split
 
-app = typer.Typer(no_args_is_help=True, help="Samples on disk.")
+app = typer.Typer(help="Samples on disk.")
 
 
 @app.callback()

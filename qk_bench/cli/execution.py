@@ -74,6 +74,8 @@ def perform(
             "mend it and run the same command again",
         )
     if result.stopped:
-        print(f"error: stopped after {result.failures} failed outcomes (--max-failures {max_failures})", file=sys.stderr)
+        print(
+            f"error: stopped after {result.failures} failed outcomes (--max-failures {max_failures})", file=sys.stderr
+        )
         raise typer.Exit(1)
     raise typer.Exit(5 if result.failures else 0)

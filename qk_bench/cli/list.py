@@ -68,7 +68,9 @@ def _tasks() -> list[dict[str, Any]]:
         try:
             suite = load_suite(name)
         except QKBenchError as error:
-            rows.append({"name": name, "kind": "", "groups": [], "splits": [], "description": "", "problem": str(error)})
+            rows.append(
+                {"name": name, "kind": "", "groups": [], "splits": [], "description": "", "problem": str(error)}
+            )
             continue
         for task in suite.tasks.values():
             groups = [group for group, members in suite.groups.items() if task.name in members]

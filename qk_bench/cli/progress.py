@@ -28,7 +28,7 @@ def describe(estimate: Estimate) -> str:
     text = f"{' x '.join(parts)} of {_count(e.tasks, 'task')} = {_count(e.requests, 'request')}"
     if e.done:
         text += f", {e.done} of them done"
-    text += f"; at most {space} of images in {e.folder}"
+    text += f"; {space} of images at most, in {e.folder}"
     if e.image_bytes > e.free_bytes:
         text += f"\nwarning: only {e.free_bytes / 1e9:.1f} GB are free there"
     return text

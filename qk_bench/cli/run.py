@@ -21,7 +21,11 @@ Resolution = Annotated[int, typer.Option(min=1, help="Pixels a side.")]
 Split = Annotated[str, typer.Option(help="Split of the suite.")]
 Metrics = Annotated[
     list[str] | None,
-    typer.Option("--metric", help="Metric besides success; all default metrics if none is named. Repeatable."),
+    typer.Option(
+        "--metric",
+        help="Metric besides success, a group (pixel, perceptual, distribution) or all; the default ones if none is "
+        "named. Repeatable.",
+    ),
 ]
 Timeout = Annotated[float | None, typer.Option(help="Seconds a request may take.")]
 MaxFailures = Annotated[
@@ -40,7 +44,9 @@ def run(
     ] = None,
     model_arg: Annotated[
         list[str] | None,
-        typer.Option("--model-arg", help="key=value for the model; MODEL.key=value where there are several. Repeatable."),
+        typer.Option(
+            "--model-arg", help="key=value for the model; MODEL.key=value where there are several. Repeatable."
+        ),
     ] = None,
     seeds: Seeds = "0",
     limit: Annotated[int, typer.Option(min=1, help="Samples per task.")] = DEFAULT_LIMIT,

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from qk_bench.cli.list import Format
 from qk_bench.cli.run import (
     DEFAULT_RESOLUTION,
     Fresh,
@@ -15,7 +16,6 @@ from qk_bench.cli.run import (
     Metrics,
     Out,
     ScoreWorkers,
-    Tasks,
     parse_seeds,
 )
 
@@ -24,8 +24,20 @@ SHOWN: Final = 5
 
 def score(
     folder: Annotated[Path, typer.Argument(help="Folder with <sample id>.png or <sample id>-seed<K>.png.")],
-    task: Tasks,
-    samples: Annotated[Path | None, typer.Option(help="The export the images were made from: sets what is expected.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            help="Task, suite/task, suite, group (such as edit) or file.py:SUITE the images answer. Repeatable.",
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Instead of --task: a folder of images of any names to compare with.")
+    ] = None,
+    format: Annotated[Format | None, typer.Option(help="How to print a comparison with --reference.")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="The export the images were made from: sets what is expected.")
+    ] = None,
     name: Annotated[str, typer.Option(help="What to call the model; precomputed:FOLDER by default.")] = "",
     seeds: Annotated[str | None, typer.Option(help="Seed indices; those found in the folder by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Samples expected per task.")] = None,
@@ -37,15 +49,35 @@ def score(
     fresh: Fresh = False,
     score_workers: ScoreWorkers = None,
 ) -> None:
-    """Score a folder of images by sample id, just as a run scores its own.
+    """Score a folder of images: by sample id, just as a run scores its own, or against another folder.
 
-    What is expected comes from --samples, or from --limit; with neither, it is every sample of each task up to the
+    With --task, what is expected comes from --samples, or from --limit; with neither, it is every sample of each task up to the
     highest one found in the folder. An expected image that is not there is a failed outcome (`missing`).
 
-    Exit codes: as for run.
+    With --reference, the folders are compared as sets (FID, KID, precision and recall), and file by file where names
+    match; all metrics are computed unless some are named. Files that cannot be read are left out and named.
+
+    Exit codes: as for run; 5 also where files of either folder could not be read.
     """
-    from qk_bench.cli.execution import perform
     from qk_bench.errors import UsageError
+
+    if reference is not None:
+        given = {
+            "--task": task, "--samples": samples, "--name": name, "--seeds": seeds, "--limit": limit,
+            "--resolution": resolution, "--split": split, "--out": out, "--max-failures": max_failures,
+            "--fresh": fresh, "--score-workers": score_workers,
+        }  # fmt: skip
+        clash = [option for option, value in given.items() if value]
+        if clash:
+            raise UsageError(f"--reference compares two plain folders; {', '.join(clash)} cannot be given beside it")
+        from qk_bench.cli.folders import compare_folders
+
+        raise typer.Exit(compare_folders(folder, reference, metric or ["all"], format or Format.table))
+    if not task:
+        raise UsageError("score against what?", "name --task, or --reference for a plain folder of images")
+    if format is not None:
+        raise UsageError("--format goes with --reference", "qkbench show RUN --format prints a run")
+    from qk_bench.cli.execution import perform
     from qk_bench.export import read_export
     from qk_bench.manifest import RunSpec
     from qk_bench.outputs import expected_indices, image_files, seeds_in

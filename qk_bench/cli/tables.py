@@ -1,20 +1,26 @@
 """Prints a summary as a table, as Markdown or as JSON.
 
-The JSON has these keys, which stay: `status` (complete or partial), `requests`, `done`, `scored`, `spec_digest`, `split`,
-`resolution`, `seeds`, `problems`, `unavailable_metrics`, `models` and `aggregates` (rows of `aggregates.parquet`). Each
-entry of `models` has `model`, `privileged`, `outcomes` (count per status) and `results`; each of `results` has `task` (or
-`all`), `metric`, `value`, `low`, `high` (95 % interval), `n`, `clusters` and `without_value` (count per status). What has no
-value, or none that is finite, is null.
+The JSON has these keys, which stay: `status` (complete or partial), `requests`, `done`, `scored`, `spec_digest`,
+`split`, `resolution`, `seeds`, `problems`, `unavailable_metrics`, `models` and `aggregates` (the rows of
+`aggregates.parquet`). Each entry of `models` has `model`, `privileged`, `outcomes` (count per status), `results` and
+`efficiency` (null where nothing was timed; the fields of `qk_bench.metrics.efficiency.Efficiency`, measured, so that
+they differ from run to run); each of `results` has `task` (or `all`), `metric`, `value`, `low`, `high` (95 % interval), `n`, `clusters` and
+`without_value` (count per status). What has no value, or none that is finite, is null.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from qk_bench.run.summary import ALL_TASKS, SUCCESS, Line, Summary
-from qk_bench.training import Table
+from qk_bench.training import Table as TextTable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 
 def print_summary(summary: Summary, form: str) -> None:
@@ -47,6 +53,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
                 "privileged": model.card.privileged,
                 "outcomes": summary.counts.get(model.card.name, {}),
                 "results": [_result(line) for line in summary.lines if line.model == model.card.name],
+                "efficiency": asdict(cost) if (cost := summary.costs.get(model.card.name)) else None,
             }
             for model in manifest.spec.models
         ],
@@ -97,10 +104,12 @@ def _other_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
         lines = {line.model: line for line in summary.lines if line.metric == metric and task in (None, line.task)}
         cells = [_mean(lines.get(card.name)) for card in models]
         rows.append([f"{metric}{arrows[columns[metric].direction]}", *cells])
+    sets: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in summary.aggregates:
-        arrow = arrows[columns[row["metric"]].direction]
-        cells = [_set_value(row) if card.name == row["model"] else "" for card in models]
-        rows.append([f"{row['metric']}{arrow} ({row['task']})", *cells])
+        sets.setdefault((row["metric"], row["column"], row["task"]), {})[row["model"]] = _set_value(row)
+    for (metric, column, task_name), values in sets.items():
+        cells = [values.get(card.name, "") for card in models]
+        rows.append([f"{metric}{arrows[columns[column].direction]} ({task_name})", *cells])
     return ["metric", *(_name(card.name, card.privileged) for card in models)], rows
 
 
@@ -130,6 +139,32 @@ def _set_value(row: dict[str, Any]) -> str:
     return f"{row['value']:.4g}{interval} n={row['n']}"
 
 
+def _cost_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """What each model cost where it ran: measured, so no part of the scores."""
+    rows = []
+    for model in summary.manifest.spec.models:
+        cost = summary.costs.get(model.card.name)
+        if cost is not None:
+            rows.append(
+                [
+                    _name(model.card.name, model.card.privileged),
+                    f"{cost.latency_median:.4g} s",
+                    f"{cost.latency_p95:.4g} s",
+                    "-" if cost.throughput is None else f"{cost.throughput:.4g}/s",
+                    _memory(cost.peak_memory),
+                    _memory(cost.device_peak_memory),
+                    "-" if cost.parameters is None else f"{cost.parameters:,}",
+                    str(cost.requests),
+                ]
+            )
+    head = ["measured", "latency", "p95", "images", "peak memory", "on device", "parameters", "n"]
+    return head, rows
+
+
+def _memory(size: int | None) -> str:
+    return "-" if size is None else f"{size / 2**20:,.0f} MiB"
+
+
 def _heading(summary: Summary) -> str:
     spec = summary.manifest.spec
     seeds = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''}"
@@ -149,34 +184,45 @@ def _markdown(summary: Summary) -> str:
         return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
 
     parts = [_heading(summary), "", *table(*_rows(summary))]
-    head, rows = _other_rows(summary)
-    if rows:
-        parts += ["", *table(head, rows)]
+    for head, rows in (_other_rows(summary), _cost_rows(summary)):
+        if rows:
+            parts += ["", *table(head, rows)]
     return "\n".join([*parts, *(["", *_notes(summary)] if _notes(summary) else [])])
 
 
-def _print_table(summary: Summary) -> None:
-    from rich import box
+def make_console() -> Console:
+    """A console on stdout that folds nothing where stdout is a file or a pipe."""
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False)
-    if not console.is_terminal:  # a table in a file or a pipe must not be folded
-        console = Console(highlight=False, width=10_000)
+    return console if console.is_terminal else Console(highlight=False, width=10_000)
+
+
+def make_table(head: list[str], rows: list[list[str]]) -> Table:
+    """A table of plain text."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in head:
+        table.add_column(escape(name))
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _print_table(summary: Summary) -> None:
+    console = make_console()
     console.print(_heading(summary), markup=False)
-    for head, rows in (_rows(summary), _other_rows(summary)):
+    for head, rows in (_rows(summary), _other_rows(summary), _cost_rows(summary)):
         if rows:
-            table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-            for name in head:
-                table.add_column(name)
-            for row in rows:
-                table.add_row(*row)
-            console.print(table)
+            console.print(make_table(head, rows))
     for note in _notes(summary):
         console.print(note, markup=False)
 
 
-def print_tables(tables: list[Table], form: str) -> None:
+def print_tables(tables: list[TextTable], form: str) -> None:
     """Print tables to stdout as `table`, `json` or `markdown`."""
     if form == "json":
         values = [
@@ -190,11 +236,7 @@ def print_tables(tables: list[Table], form: str) -> None:
             print("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table.rows), ""]))
         else:
             from rich.console import Console
-            from rich.table import Table as Grid
 
-            grid = Grid(title=table.title, title_justify="left")
-            for number, column in enumerate(table.columns):
-                grid.add_column(column, justify="right" if number else "left")
-            for row in table.rows:
-                grid.add_row(*row)
-            Console().print(grid)
+            console = Console()
+            console.print(f"\n{table.title}", markup=False)
+            console.print(make_table(list(table.columns), [list(row) for row in table.rows]))

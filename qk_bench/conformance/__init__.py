@@ -1,9 +1,9 @@
 """Proves that a plug-in keeps the promises of `qk_bench.interfaces`; for `qkbench check` and for authors' own tests.
 
-    from qk_bench.conformance import check_model, check_task, failures
+from qk_bench.conformance import check_model, check_task, failures
 
-    def test_my_model_keeps_its_promises() -> None:
-        assert not failures(check_model(MyModel(), samples))
+def test_my_model_keeps_its_promises() -> None:
+    assert not failures(check_model(MyModel(), samples))
 """
 
 from qk_bench.conformance.checks import Check, failures

@@ -57,7 +57,9 @@ class _Checks:
             attempt(f"outputs are {width}x{height} as requested", "return request.width x request.height", self._sizes),
             attempt("requests are left unchanged", "copy an image before drawing on it", self._inputs),
             attempt("the same seed gives the same output", "draw all noise from request.seed", self._same_seed),
-            attempt("another seed gives another output, unless declared deterministic", self._seed_mend(), self._other_seed),
+            attempt(
+                "another seed gives another output, unless declared deterministic", self._seed_mend(), self._other_seed
+            ),
             attempt(
                 "outputs do not depend on the rest of the batch",
                 "give each request a generator of its own, and avoid operations that mix the batch",

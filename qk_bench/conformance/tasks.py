@@ -30,7 +30,9 @@ def check_task(found: FoundTask, *, resolution: int = 64, count: int = 32) -> li
         count: Samples per split.
     """
     checks = _Checks(found, resolution, count)
-    made = attempt("its samples can be made", "task.sample(split, index, resolution) must work for each index", checks.make)
+    made = attempt(
+        "its samples can be made", "task.sample(split, index, resolution) must work for each index", checks.make
+    )
     return [made, *checks.all()] if made.passed else [made]
 
 
@@ -67,7 +69,9 @@ class _Checks:
             ("splits share no sample", "let the split seed the sample", self._splits),
         ]
         if all(sample.target is not None for sample in self.every):
-            checks.append(("the answer passes its own verification", "loosen verify() or mend the target", self._oracle))
+            checks.append(
+                ("the answer passes its own verification", "loosen verify() or mend the target", self._oracle)
+            )
         if edit:
             checks += [
                 ("the unedited source fails verification", "an edit must change something verify() sees", self._no_op),
@@ -96,7 +100,11 @@ class _Checks:
                 due = (self.found.suite.name, self.task.name, split, index, self.found.suite.version)
                 if told != due:
                     return f"{sample.id}: says {told}, is {due}"
-                for name, pixels in (("source", sample.source), ("target", sample.target), ("edit_mask", sample.edit_mask)):
+                for name, pixels in (
+                    ("source", sample.source),
+                    ("target", sample.target),
+                    ("edit_mask", sample.edit_mask),
+                ):
                     if pixels is not None and pixels.shape[:2] != (sample.height, sample.width):
                         return f"{sample.id}: {name} is not {sample.width}x{sample.height}"
                 if not sample.instruction.strip():
@@ -188,14 +196,19 @@ class _Checks:
     def _verify_pure(self) -> str:
         for sample, image in self._outputs():
             before, content = image.copy(), sample_digest(sample)
-            if self.task.verify(sample, image) != self.task.verify(sample, image):
-                return f"{sample.id}: two verdicts on one output"
+            verdict = self.task.verify(sample, image)
             if not np.array_equal(before, image) or content != sample_digest(sample):
                 return f"{sample.id}: verify() changes its input"
+            if self.task.verify(sample, image) != verdict:
+                return f"{sample.id}: two verdicts on one output"
         return ""
 
     def _verify_sizes(self) -> str:
-        sizes: Sequence[tuple[int, int]] = ((1, 1), (self.resolution * 2, self.resolution * 2), (self.resolution + 1, 17))
+        sizes: Sequence[tuple[int, int]] = (
+            (1, 1),
+            (self.resolution * 2, self.resolution * 2),
+            (self.resolution + 1, 17),
+        )
         for sample, image in self._outputs()[:6]:
             for width, height in sizes:
                 self.task.verify(sample, resample(image, width, height))

@@ -20,7 +20,7 @@ class Success(SampleMetric):
                 direction="higher",
                 low=0.0,
                 high=1.0,
-                description="share of requests whose output the task's verifier accepts; failures count as not successful",
+                description="share of outputs the task's verifier accepts; failures count as not successful",
             ),
         )
 

@@ -16,7 +16,17 @@ from pydantic import JsonValue
 
 import qk_bench
 
-PACKAGES: Final = ("numpy", "pillow", "pyarrow", "pydantic", "scikit-image", "scipy", "torch", "transformers", "diffusers")
+PACKAGES: Final = (
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "pydantic",
+    "scikit-image",
+    "scipy",
+    "torch",
+    "transformers",
+    "diffusers",
+)
 
 
 def now() -> str:
@@ -36,7 +46,7 @@ def versions() -> dict[str, str]:
 
 
 def git() -> dict[str, JsonValue]:
-    """Revision of the checkout this package runs from, and whether it has uncommitted changes; empty if there is none."""
+    """Revision of the checkout this package runs from and whether it is dirty; empty if there is none."""
     root = Path(qk_bench.__file__).parent.parent
 
     def ask(*words: str) -> str | None:

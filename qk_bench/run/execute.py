@@ -9,23 +9,25 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from qk_bench.errors import DamagedRunError, UsageError
+from qk_bench.errors import UsageError
 from qk_bench.images import encode_png
-from qk_bench.inspection import inspect, set_aside
 from qk_bench.interfaces import SetValue
-from qk_bench.manifest import Aggregate, Manifest, ModelSpec, RunSpec, Session, Timing
-from qk_bench.records import Outcome
+from qk_bench.manifest import Manifest, ModelSpec, RunSpec, Session, Timing
+from qk_bench.records import Outcome, ScoreStatus
 from qk_bench.run import environment, tables
+from qk_bench.run.admission import admit
 from qk_bench.run.channel import Loop
 from qk_bench.run.generate import Cost, Generation, Item
+from qk_bench.run.interrupt import deferred_interrupts
 from qk_bench.run.plan import (
     BLOCK,
     SampleReader,
@@ -38,7 +40,6 @@ from qk_bench.run.plan import (
 from qk_bench.run.score import load_tasks
 from qk_bench.run.scorer import BlockScored, ScoreBlock, ScoreSet, SetScored
 from qk_bench.run.scoring import ScorePool
-from qk_bench.run.spec import differences
 from qk_bench.run.worker import Answer, peak_memory
 from qk_bench.store import AGGREGATES, JOURNAL, LOGS, OUTCOMES, SCORES, RunDirectory
 
@@ -113,13 +114,21 @@ def execute(spec: RunSpec, out: Path, options: Options, reporter: Reporter) -> R
         FullDiskError: Nothing more can be written; what is stored is whole.
         KeyboardInterrupt: The user stopped it; the manifest says `partial`.
     """
-    with RunDirectory(out, fresh=options.fresh) as run:
-        return _Execution(run, spec, options, reporter).go()
+    with RunDirectory(out, fresh=options.fresh) as run, deferred_interrupts() as check_interrupt:
+        return _Execution(run, spec, options, reporter, check_interrupt).go()
 
 
 class _Execution:
-    def __init__(self, run: RunDirectory, spec: RunSpec, options: Options, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        spec: RunSpec,
+        options: Options,
+        reporter: Reporter,
+        check_interrupt: Callable[[], None],
+    ) -> None:
         self.run, self.spec, self.options, self.reporter = run, spec, options, reporter
+        self.check_interrupt = check_interrupt
         self.started, self.clock, self.cpu = environment.now(), time.monotonic(), environment.cpu_seconds()
         self.segments = segments_of(spec)
         self.total = sum(map(len, self.segments))
@@ -127,16 +136,20 @@ class _Execution:
         self.worker_peaks: dict[str, int] = {}
         self.load_failures: dict[str, str] = {}
         self.ready: deque[tuple[int, int]] = deque()
-        self.aggregates: dict[tuple[int, int], list[tuple[SetValue, str]]] = {}
+        self.aggregates: dict[tuple[int, int], list[tuple[SetValue, ScoreStatus]]] = {}
+        self.unavailable = dict(options.unavailable_metrics)
         self.shown = 0.0
         self.versions, self.git, self.hardware = environment.versions(), environment.git(), environment.hardware()
 
     def go(self) -> Result:
-        manifest = self._admit()
+        admitted = admit(self.run, self.spec, self.segments, self.tasks, self.reporter.note)
+        manifest, self.found, self.journal = admitted.manifest, admitted.found, admitted.journal
         if manifest is not None and manifest.status == "complete":
             self.reporter.note(f"{self.run.path} is complete: nothing to do")
             (self.run.path / JOURNAL).unlink(missing_ok=True)
             return Result(manifest, {}, False)
+        if manifest is not None:  # what an earlier session could not compute stays without values
+            self.unavailable = manifest.unavailable_metrics | self.unavailable
         self._count_blocks()
         earlier = manifest.sessions if manifest else ()
         self._write_manifest("running", earlier, Session(command=self.options.command, started=self.started))
@@ -155,62 +168,6 @@ class _Execution:
             raise
         self.loop.close()
         return Result(self._finish(earlier), self.load_failures, stopped and self.found.done < self.total)
-
-    def _admit(self) -> Manifest | None:
-        """Open what is there, refuse what does not fit, set aside what is damaged. Fills `found` and `journal`."""
-        path, manifest = self.run.path, self.run.read_manifest()
-        if manifest is not None and manifest.spec_digest != self.spec.digest():
-            changes = "; ".join(differences(manifest.spec, self.spec))
-            raise UsageError(f"{path} holds a run of another spec: {changes}", "name another --out, or use --fresh")
-        self.found = inspect(self.run, self.segments, manifest)
-        self._check_samples(every=manifest is None)
-        finished = manifest is not None and manifest.status == "complete"
-        problems = list(self.found.problems)
-        if self.found.torn is not None and finished:
-            problems.append(f"{OUTCOMES}: its last line is torn")
-        if problems:
-            set_aside(self.run, self.found)
-            if manifest is not None:
-                self.run.write_manifest(manifest.model_copy(update={"status": "partial", "files": {}}))
-            more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-            raise DamagedRunError(
-                f"{path} is damaged: {'; '.join(problems[:3])}{more}; what is whole is kept",
-                "run the same command again to redo the rest",
-            )
-        if self.found.torn is not None:
-            set_aside(self.run, self.found)
-            self.run.close_files()
-            self.run.open_files()
-            self.reporter.note(f"{path / OUTCOMES}: dropped a torn last line, which an interruption left")
-        self.journal = tables.Journal(self.run, self.segments, self.found.offsets)
-        self.journal.load(self.run.outcomes)
-        return manifest
-
-    def _check_samples(self, *, every: bool) -> None:
-        """Check that samples still are what outcomes were made from.
-
-        The first and the last outcome of each segment show that a suite has changed without saying so (scoring checks
-        each of the others). Where there is no manifest to vouch for the outcomes, every one is checked.
-        """
-        for segment in self.segments:
-            offsets = self.found.offsets[segment.number]
-            there = [position for position, offset in enumerate(offsets) if offset >= 0]
-            card = card_digest(segment.model.card)
-            reader = SampleReader(self.tasks[segment.task.suite, segment.task.task], self.spec.split, self.spec.resolution)
-            for position in there if every else {*there[:1], *there[-1:]}:
-                index, seed = segment.at(position)
-                sample, content = reader.read(index)
-                outcome = self.run.read_outcome(offsets[position])
-                if outcome.key == outcome_key(card, content, make_request(sample, segment.model.card, seed).seed):
-                    continue
-                if not every:
-                    raise DamagedRunError(
-                        f"{self.run.path}: sample {outcome.sample_id} is not the one its outcome was made from; "
-                        f"suite {outcome.suite} has changed",
-                        "start over with --fresh",
-                    )
-                self.found.problems.append(f"{OUTCOMES}: {outcome.sample_id} of {outcome.model} is of another run")
-                self.found.dropped.add(offsets[position])
 
     def _count_blocks(self) -> None:
         """Count what each block lacks; those that are whole and not scored are ready."""
@@ -232,7 +189,7 @@ class _Execution:
             tasks=len(self.spec.tasks),
             samples=sum(segment.samples for segment in self.segments) // len(self.spec.models),
             seeds=len(self.spec.seeds),
-            image_bytes=left * self.spec.resolution**2 * 2,
+            image_bytes=left * self.spec.resolution**2 * 3,
             free_bytes=shutil.disk_usage(self.run.path).free,
         )
 
@@ -268,12 +225,16 @@ class _Execution:
                 index, seed = segment.at(position)
                 sample, content = reader.read(index)
                 if not self.found.is_unique(sample.suite, sample.task, sample.id, index):
-                    raise UsageError(f"suite {sample.suite} calls two samples {sample.id}; one is {sample.task} {index}")
+                    raise UsageError(
+                        f"suite {sample.suite} calls two samples {sample.id}; one is {sample.task} {index}"
+                    )
                 request = make_request(sample, model.card, seed)
                 yield Item(segment, position, request, outcome_key(card, content, request.seed))
 
     def _emit(self, item: Item, answer: Answer, cost: Cost) -> None:
         """Store an answer: the image first, then the line that names it."""
+        if not self.shown:  # the first answer: the worker has started, a core may be free
+            threading.Thread(target=tables.warm_up, daemon=True).start()
         request, model, detail = item.request, item.segment.model.card.name, answer.detail
         image, width, height = None, None, None
         if answer.pixels is not None:
@@ -314,8 +275,12 @@ class _Execution:
             self.pool.submit(ScoreBlock(segment, block, tuple(self.journal.places(self.segments[segment], block))))
         self.loop.poll(IDLE if patience is None else min(patience, IDLE))
         self.pool.check()
+        self.check_interrupt()
 
     def _on_scored(self, result: BlockScored | SetScored) -> None:
+        for metric, mend in result.unavailable.items():
+            if self.unavailable.setdefault(metric, mend) is mend:
+                self.reporter.note(f"metric {metric} is not computed: {mend}")
         if isinstance(result, BlockScored):
             self.journal.enter(result.segment, result.block, self.run.journal.append(result.line))
         else:
@@ -339,29 +304,15 @@ class _Execution:
         """Write the tables, then the manifest that vouches for them, then remove the journal they came from."""
         complete = self.found.done == self.total and self.journal.complete
         tables.write_scores(self.spec, self.run, self.journal)
-        tables.write_aggregates(self.run, self._aggregate_rows())
+        tables.write_aggregates(self.spec, self.run, self.segments, self.aggregates)
         names = (OUTCOMES, SCORES, AGGREGATES)
         files = {name: self.run.file_digest(name) or "" for name in names}
-        manifest = self._write_manifest("complete" if complete else "partial", earlier, self._session(), files if complete else {})
+        manifest = self._write_manifest(
+            "complete" if complete else "partial", earlier, self._session(), files if complete else {}
+        )
         if complete:
             (self.run.path / JOURNAL).unlink(missing_ok=True)
         return manifest
-
-    def _aggregate_rows(self) -> list[Aggregate]:
-        versions = {suite.name: suite.version for suite in self.spec.suites}
-        rows = []
-        for (number, metric), values in sorted(self.aggregates.items()):
-            segment = self.segments[number]
-            for column, (value, status) in zip(self.spec.metrics[metric].columns, values, strict=True):
-                rows.append(
-                    Aggregate(
-                        suite=segment.task.suite, suite_version=versions[segment.task.suite], split=self.spec.split,
-                        resolution=self.spec.resolution, model=segment.model.card.name, task=segment.task.task,
-                        metric=column.id, value=value.value, low=value.low, high=value.high, n=value.n,
-                        status=status, reason=value.reason,
-                    )  # fmt: skip
-                )
-        return rows
 
     def _session(self) -> Session:
         return Session(
@@ -384,7 +335,7 @@ class _Execution:
                 spec=self.spec,
                 requests=self.total,
                 counts={model: dict(sorted(count.items())) for model, count in self.found.counts.items()},
-                unavailable_metrics=self.options.unavailable_metrics,
+                unavailable_metrics=self.unavailable,
                 sessions=(*earlier, session),
                 versions=self.versions,
                 git=self.git,
@@ -400,5 +351,3 @@ class _Execution:
 
 def _failures(counts: Mapping[str, Mapping[str, int]]) -> int:
     return sum(n for count in counts.values() for status, n in count.items() if status != "ok")
-
-

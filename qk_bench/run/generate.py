@@ -20,6 +20,8 @@ from qk_bench.run.channel import Child, Loop
 from qk_bench.run.plan import Segment
 from qk_bench.run.worker import Answer, Answered, Batch, Load, Loaded, LoadFailed, Started
 
+LOAD_SECONDS: Final = 1800.0
+"""How long a model may take to load its weights. Generous: it only keeps a hang from lasting for ever."""
 DEPTH: Final = 2
 """Batches in the worker's hands at once: one to work on, one waiting in the pipe."""
 
@@ -79,6 +81,7 @@ class Generation:
         self._number = 0
         self._child: Child | None = None
         self._loaded = False
+        self._launched = 0.0
         self._deaths = 0  # since the last answer, outside of any batch
         self.load_seconds: float | None = None
         self.load_failure: str | None = None
@@ -99,14 +102,20 @@ class Generation:
         return len(self._sent) < DEPTH
 
     def patience(self) -> float | None:
-        """Seconds until the batch in work has used up its time; None if nothing is limited."""
+        """Seconds until loading, or the batch in work, has used up its time; None if nothing is limited."""
+        if self._child is not None and not self._loaded:
+            return max(0.0, self._launched + LOAD_SECONDS - time.monotonic())
         if self._limit is None or not self._sent or self._sent[0].started is None:
             return None
         return max(0.0, self._sent[0].started + self._limit - time.monotonic())
 
     def check_time(self) -> None:
-        """Kill the worker if the batch in work has used up its time."""
-        if self.patience() == 0.0:
+        """Kill the worker if it has used up its time."""
+        if self.patience() != 0.0:
+            return
+        if not self._loaded:
+            self._give_up(f"not ready within {LOAD_SECONDS:g} s")
+        else:
             self.stop()
             self._fail(self._sent.popleft(), Answer("timeout", detail=f"no answer within {self._timeout:g} s"))
             self._requeue()
@@ -118,7 +127,7 @@ class Generation:
             self._child = None
 
     def _start(self) -> None:
-        self._loaded = False
+        self._loaded, self._launched = False, time.monotonic()
         self._child = Child(self._loop, "qk_bench.run.worker", self._log, self._on_message, self._on_exit)
         self._child.send(Load(self._model.ref, self._model.arguments, self._model.card))
 

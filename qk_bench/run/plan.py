@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Final
 
-from qk_bench.errors import UsageError, one_line
+from qk_bench.errors import QKBenchError, UsageError, one_line
 from qk_bench.interfaces import Task
 from qk_bench.manifest import ModelSpec, RunSpec, TaskSpec, digest
 from qk_bench.records import ModelCard, Request, Sample
@@ -146,6 +146,8 @@ class SampleReader:
         what = f"task {self.task.suite}/{self.task.name}, split {self.split}, sample {index}"
         try:
             sample = self.task.sample(self.split, index, self.resolution)
+        except QKBenchError:
+            raise
         except Exception as error:
             raise UsageError(f"{what} cannot be made: {one_line(error)}") from error
         if (sample.suite, sample.task, sample.index) != (self.task.suite, self.task.name, index):

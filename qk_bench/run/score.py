@@ -10,6 +10,7 @@ with one entry of `scores` per column of `columns_of`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -21,10 +22,13 @@ from qk_bench.images import resample
 from qk_bench.interfaces import Metric, SampleMetric, Scored, SetMetric, SetValue, Task, Value
 from qk_bench.manifest import MetricSpec, RunSpec, canonical
 from qk_bench.plugins import load_metric, load_suite
-from qk_bench.records import Kind, MetricColumn, Outcome, Sample
+from qk_bench.records import Kind, MetricColumn, Outcome, Sample, ScoreStatus
 from qk_bench.run.plan import SampleReader, Segment, card_digest, noise_seed, outcome_key
+from qk_bench.safe_read import WeightsError
 from qk_bench.store import RunDirectory
 
+Cell = tuple[float | None, ScoreStatus, str]
+"""Value, status and reason."""
 PIXELS_AT_ONCE = 1 << 22
 """A metric is handed at most this many pixels of output in one call: 64 images of 256 pixels a side, 4 of 1024."""
 
@@ -65,6 +69,8 @@ class Scorer:
         self._cards = {model.card.name: card_digest(model.card) for model in spec.models}
         self._readers: dict[tuple[str, str], SampleReader] = {}
         self._chunk = max(1, PIXELS_AT_ONCE // spec.resolution**2)
+        self.unavailable: dict[str, str] = {}
+        """Metrics whose weights could not be loaded, and the mend."""
 
     def block(self, segment: Segment, number: int, lines: Sequence[bytes]) -> bytes:
         """The journal line of a block.
@@ -73,7 +79,7 @@ class Scorer:
             DamagedRunError: An image is not what it was, or a sample is not the one that was asked.
         """
         entries = [self._entry(Outcome.model_validate_json(line)) for line in lines]
-        scores: list[list[tuple[float | None, str, str]]] = [[] for _ in entries]
+        scores: list[list[Cell]] = [[] for _ in entries]
         for metric in self._spec.metrics:
             if not metric.whole_set and segment.task.kind in metric.kinds:
                 for row, values in zip(scores, self._values(metric, entries), strict=True):
@@ -90,7 +96,7 @@ class Scorer:
         ]
         return canonical({"segment": segment.number, "block": number, "outcomes": lines_digest(lines), "items": items})
 
-    def whole_set(self, metric: MetricSpec, lines: Iterator[bytes]) -> list[tuple[SetValue, str]]:
+    def whole_set(self, metric: MetricSpec, lines: Iterator[bytes]) -> list[tuple[SetValue, ScoreStatus]]:
         """The (value, status) of each column of a set metric over the outcomes of a segment."""
         judge = self._metrics[metric.ref]
         assert isinstance(judge, SetMetric)
@@ -109,6 +115,8 @@ class Scorer:
             values = list(judge.compute(images()))
             if len(values) != len(metric.columns):
                 raise ValueError(f"gave {len(values)} values for {len(metric.columns)} columns")
+        except WeightsError as error:
+            return [(SetValue(None, None, None, 0, self._give_up(metric, error)), "unavailable")] * len(metric.columns)
         except QKBenchError:
             raise
         except Exception as error:
@@ -117,10 +125,10 @@ class Scorer:
         left_out = f"{failed} failed outcomes left out" if failed else ""
         return [
             (
-                SetValue(v.value, v.low, v.high, v.n, "; ".join(filter(None, [v.reason, left_out]))),
-                "unavailable" if v.value is None else "ok",
+                dataclasses.replace(value, reason="; ".join(filter(None, [value.reason, left_out]))),
+                "unavailable" if value.value is None else "ok",
             )
-            for v in values
+            for value in values
         ]
 
     def _entry(self, outcome: Outcome) -> _Entry:
@@ -131,7 +139,7 @@ class Scorer:
             self._readers[name] = reader
         sample, content = reader.read(outcome.index)
         seed = noise_seed(sample.suite, sample.id, outcome.seed)
-        if outcome.key != outcome_key(self._cards[outcome.model], content, seed):
+        if outcome.sample_id != sample.id or outcome.key != outcome_key(self._cards[outcome.model], content, seed):
             raise DamagedRunError(
                 f"{self._run.path}: sample {outcome.sample_id} is not the one its outcome was made from; "
                 f"suite {outcome.suite} has changed",
@@ -143,11 +151,11 @@ class Scorer:
         image = resample(returned, sample.width, sample.height)
         return _Entry(outcome, sample, Scored(sample, image, outcome.seed, self._tasks[name], returned))
 
-    def _values(self, metric: MetricSpec, entries: Sequence[_Entry]) -> list[list[tuple[float | None, str, str]]]:
+    def _values(self, metric: MetricSpec, entries: Sequence[_Entry]) -> list[list[Cell]]:
         """For each entry the (value, status, reason) of each column of a metric."""
         judge, width = self._metrics[metric.ref], len(metric.columns)
         assert isinstance(judge, SampleMetric)
-        rows: list[list[tuple[float | None, str, str]]] = []
+        rows: list[list[Cell]] = []
         usable: list[tuple[int, Scored]] = []
         for entry in entries:
             lacking = _lacking(judge, entry.sample)
@@ -160,9 +168,22 @@ class Scorer:
                 rows.append([])
         for start in range(0, len(usable), self._chunk):
             chunk = usable[start : start + self._chunk]
-            for (row, _), values in zip(chunk, _compute(judge, width, [item for _, item in chunk]), strict=True):
+            for (row, _), values in zip(chunk, self._judge(metric, judge, [item for _, item in chunk]), strict=True):
                 rows[row] = [_finite(value) for value in values]
         return rows
+
+    def _judge(self, metric: MetricSpec, judge: SampleMetric, items: Sequence[Scored]) -> list[tuple[Value, ...]]:
+        """A metric's values; none where its weights turned out to be missing or not the pinned ones."""
+        width = len(metric.columns)
+        if metric.ref not in self.unavailable:
+            try:
+                return compute_each(judge, width, items)
+            except WeightsError as error:
+                self._give_up(metric, error)
+        return [(Value(None, self.unavailable[metric.ref]),) * width for _ in items]
+
+    def _give_up(self, metric: MetricSpec, error: WeightsError) -> str:
+        return self.unavailable.setdefault(metric.ref, str(error))
 
 
 def lines_digest(lines: Sequence[bytes]) -> str:
@@ -170,20 +191,26 @@ def lines_digest(lines: Sequence[bytes]) -> str:
     return hashlib.sha256(b"\n".join(lines)).hexdigest()
 
 
-def _compute(judge: SampleMetric, width: int, items: Sequence[Scored]) -> list[tuple[Value, ...]]:
-    """A metric's values; when it fails on several items, each is tried alone so that only the guilty one has none."""
+def compute_each(judge: SampleMetric, width: int, items: Sequence[Scored]) -> list[tuple[Value, ...]]:
+    """A metric's values; when it fails on several items, each is tried alone so that only the guilty one has none.
+
+    Raises:
+        WeightsError: The metric's weights are missing or not the pinned ones.
+    """
     try:
         values = judge.compute(items)
         if len(values) != len(items) or any(len(row) != width for row in values):
             raise ValueError(f"the metric must give {len(items)} rows of {width} values")
+    except WeightsError:  # it would fail alike on every item
+        raise
     except Exception as error:
         if len(items) > 1:
-            return [row for item in items for row in _compute(judge, width, [item])]
+            return [row for item in items for row in compute_each(judge, width, [item])]
         return [(Value(None, f"metric failed: {one_line(error)}"),) * width]
     return values
 
 
-def _finite(value: Value) -> tuple[float | None, str, str]:
+def _finite(value: Value) -> Cell:
     if value.value is None:
         return None, "unavailable", value.reason
     number = float(value.value)

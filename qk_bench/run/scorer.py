@@ -6,16 +6,17 @@ Messages in: `Open`, then `ScoreBlock` or `ScoreSet`. Messages out: one `Scoredâ
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qk_bench.errors import DamagedRunError, QKBenchError, one_line
 from qk_bench.interfaces import SetValue
 from qk_bench.manifest import RunSpec
+from qk_bench.records import ScoreStatus
 from qk_bench.run.channel import Parent
 from qk_bench.run.plan import segments_of
 from qk_bench.run.score import Scorer
-from qk_bench.store import OUTCOMES, LineFile, RunDirectory
+from qk_bench.store import OUTCOMES, LineReader, RunDirectory
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class BlockScored:
     segment: int
     block: int
     line: bytes
+    unavailable: dict[str, str] = field(default_factory=dict)  # metrics that could not be loaded, and why
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class SetScored:
 
     segment: int
     metric: int
-    values: list[tuple[SetValue, str]]
+    values: list[tuple[SetValue, ScoreStatus]]
+    unavailable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,17 +80,18 @@ def main() -> None:
     job: Open = parent.receive()
     try:
         segments = segments_of(job.spec)
-        outcomes = LineFile(job.folder / OUTCOMES)
+        outcomes = LineReader(job.folder / OUTCOMES)
         scorer = Scorer(job.spec, RunDirectory(job.folder))
         while True:
             match parent.receive():
                 case ScoreBlock(segment, block, offsets):
                     lines = [outcomes.read(offset) for offset in offsets]
-                    parent.send(BlockScored(segment, block, scorer.block(segments[segment], block, lines)))
+                    line = scorer.block(segments[segment], block, lines)
+                    parent.send(BlockScored(segment, block, line, dict(scorer.unavailable)))
                 case ScoreSet(segment, metric, places):
                     rows = (outcomes.read(offset) for offset in places if offset >= 0)
                     values = scorer.whole_set(job.spec.metrics[metric], rows)
-                    parent.send(SetScored(segment, metric, values))
+                    parent.send(SetScored(segment, metric, values, dict(scorer.unavailable)))
     except QKBenchError as error:
         parent.send(ScoringFailed(error.message, error.mend, isinstance(error, DamagedRunError)))
     except Exception as error:

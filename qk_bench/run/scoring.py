@@ -14,9 +14,9 @@ from qk_bench.run.scorer import BlockScored, Open, ScoreBlock, ScoreSet, Scoring
 
 ATTEMPTS: Final = 2
 """How often a job may take its process down before scoring is given up: once may be an accident from outside."""
-SINGLE_THREADED: Final = {
-    name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-}
+SINGLE_THREADED: Final = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
 """Processes are the parallelism, and the order of sums must not depend on how many cores there are."""
 
 Job = ScoreBlock | ScoreSet
@@ -34,7 +34,12 @@ class ScorePool:
     """
 
     def __init__(
-        self, loop: Loop, workers: int, spec: RunSpec, folder: Path, on_scored: Callable[[BlockScored | SetScored], None]
+        self,
+        loop: Loop,
+        workers: int,
+        spec: RunSpec,
+        folder: Path,
+        on_scored: Callable[[BlockScored | SetScored], None],
     ) -> None:
         self._loop, self._spec, self._folder, self._on_scored = loop, spec, folder, on_scored
         self._waiting: deque[Job] = deque()

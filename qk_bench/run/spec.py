@@ -10,7 +10,8 @@ from pydantic import JsonValue
 from qk_bench.errors import UsageError
 from qk_bench.interfaces import SetMetric
 from qk_bench.manifest import MetricSpec, ModelSpec, RunSpec, SuiteSpec, TaskSpec
-from qk_bench.plugins import FoundTask, load_metric, load_model, names
+from qk_bench.metrics import expand
+from qk_bench.plugins import FoundTask, file_digest, load_metric, load_model, names
 from qk_bench.run.plan import SampleReader
 
 CONTROLS = ("no-op", "oracle", "noise")
@@ -25,7 +26,7 @@ def make_models(refs: Sequence[str], arguments: Mapping[str, Mapping[str, JsonVa
     specs: dict[str, ModelSpec] = {}
     for ref in refs:
         given = dict(arguments.get(ref, {}))
-        spec = ModelSpec(ref=ref, arguments=given, card=load_model(ref, given).card)
+        spec = ModelSpec(ref=ref, code=file_digest(ref), arguments=given, card=load_model(ref, given).card)
         other = specs.setdefault(spec.card.name, spec)
         if other is not spec:
             raise UsageError(f"models {other.ref} and {ref} are both called {spec.card.name}", "name each model once")
@@ -36,12 +37,14 @@ def make_metrics(refs: Sequence[str]) -> tuple[tuple[MetricSpec, ...], dict[str,
     """The metrics of a run, and those that cannot run here with the reason and the mend.
 
     Args:
-        refs: The metrics the user asked for besides `success`; every default metric where it is empty.
+        refs: The metrics the user asked for besides `success`, groups of them, or `all`; every default metric where
+            it is empty.
 
     Raises:
         UsageError: There is no such metric, or two produce the same column.
     """
-    wanted = list(dict.fromkeys(["success", *(refs or names("metric"))]))
+    installed = names("metric")
+    wanted = list(dict.fromkeys(["success", *(expand(refs, installed) or installed)]))
     specs: list[MetricSpec] = []
     unavailable: dict[str, str] = {}
     producer: dict[str, str] = {}
@@ -66,6 +69,7 @@ def make_metrics(refs: Sequence[str]) -> tuple[tuple[MetricSpec, ...], dict[str,
         specs.append(
             MetricSpec(
                 ref=ref,
+                code=file_digest(ref),
                 whole_set=isinstance(metric, SetMetric),
                 kinds=tuple(sorted(metric.kinds)),
                 columns=metric.columns,
@@ -120,7 +124,9 @@ def check_spec(spec: RunSpec, found: Sequence[FoundTask]) -> None:
         for task in spec.tasks:
             if task.kind not in model.card.kinds:
                 does = ", ".join(model.card.kinds)
-                raise UsageError(f"model {model.card.name} does not do {task.suite}/{task.task} ({task.kind}; it does {does})")
+                raise UsageError(
+                    f"model {model.card.name} does not do {task.suite}/{task.task} ({task.kind}; it does {does})"
+                )
     for item, task in zip(found, spec.tasks, strict=True):
         SampleReader(item.task, spec.split, spec.resolution).read(task.indices[0][0])
 
@@ -135,9 +141,9 @@ def _named(spec: dict[str, Any]) -> dict[str, Any]:
     """The spec with its lists of records keyed by name, so that a difference names what differs."""
     return {
         **spec,
-        "suites": {suite["name"]: suite for suite in spec["suites"]},
+        "suites": {suite["name"]: {**suite, "ref": ""} for suite in spec["suites"]},
         "tasks": {f"{task['suite']}/{task['task']}": task for task in spec["tasks"]},
-        "models": {model["card"]["name"]: model for model in spec["models"]},
+        "models": {model["card"]["name"]: {**model, "ref": ""} for model in spec["models"]},
         "metrics": {metric["ref"]: metric for metric in spec["metrics"]},
     }
 

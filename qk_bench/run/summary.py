@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import ValidationError
+
 from qk_bench.errors import DamagedRunError
 from qk_bench.inspection import Inspection, inspect
-from qk_bench.manifest import Manifest
+from qk_bench.manifest import Manifest, Timing
+from qk_bench.metrics.efficiency import Efficiency, efficiency
 from qk_bench.run.plan import segments_of
 from qk_bench.run.tables import Journal, score_batches
 from qk_bench.stats import Estimate, mean_interval, rate_interval
-from qk_bench.store import AGGREGATES, JOURNAL, OUTCOMES, SCORES, LineFile, RunDirectory
+from qk_bench.store import AGGREGATES, JOURNAL, OUTCOMES, SCORES, TIMINGS, LineReader, RunDirectory, read_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,6 +65,8 @@ class Summary:
     problems: tuple[str, ...]
     lines: tuple[Line, ...]
     aggregates: tuple[dict[str, Any], ...]
+    costs: dict[str, Efficiency]
+    """What each model cost, where it was timed. Measured: it differs from run to run, and is no score."""
 
     @property
     def partial(self) -> bool:
@@ -80,7 +87,9 @@ def read_manifest(run: RunDirectory) -> Manifest:
     """
     manifest = run.read_manifest()
     if manifest is None:
-        raise DamagedRunError(f"{run.path} is not a run: it has no manifest.json", "name a folder that `qkbench run` wrote")
+        raise DamagedRunError(
+            f"{run.path} is not a run: it has no manifest.json", "name a folder that `qkbench run` wrote"
+        )
     return manifest
 
 
@@ -111,12 +120,15 @@ def summarise(run: RunDirectory) -> Summary:
         scored=scored,
         problems=tuple(problems),
         lines=tuple(_lines(manifest, values)),
-        aggregates=tuple(_aggregates(run)),
+        aggregates=() if AGGREGATES in found.changed_files else tuple(_aggregates(run)),
+        costs=_costs(run, manifest),
     )
 
 
 def _tables(run: RunDirectory, manifest: Manifest, found: Inspection) -> Iterator[pa.Table]:
     """The rows of `scores.parquet`; those of the journal while a run is not finished."""
+    if SCORES in found.changed_files:
+        return
     if (run.path / SCORES).exists():
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -129,7 +141,7 @@ def _tables(run: RunDirectory, manifest: Manifest, found: Inspection) -> Iterato
             raise DamagedRunError(f"{run.path / SCORES} cannot be read: {str(error).splitlines()[0]}") from None
     elif (run.path / JOURNAL).exists():
         journal = Journal(run, segments_of(manifest.spec), found.offsets)
-        outcomes, scores = LineFile(run.path / OUTCOMES), LineFile(run.path / JOURNAL)
+        outcomes, scores = LineReader(run.path / OUTCOMES), LineReader(run.path / JOURNAL)
         try:
             journal.load(outcomes)
             yield from score_batches(manifest.spec, journal.entries(scores))
@@ -186,10 +198,39 @@ def _mean(values: Sequence[float], clusters: Sequence[str]) -> Estimate | None:
     return mean_interval(values, clusters)
 
 
+def _costs(run: RunDirectory, manifest: Manifest) -> dict[str, Efficiency]:
+    """From the timings of requests that gave an image: a failure at once would look fast."""
+    rows: dict[str, list[Timing]] = {model.card.name: [] for model in manifest.spec.models}
+    failed = {
+        (o["model"], o["suite"], o["task"], o["sample_id"], o["seed"])
+        for o in _json_lines(run, OUTCOMES)
+        if o.get("status") != "ok" and "seed" in o
+    }
+    for line in _json_lines(run, TIMINGS):
+        try:
+            row = Timing.model_validate(line)
+        except ValidationError:
+            continue
+        if row.model in rows and (row.model, row.suite, row.task, row.sample_id, row.seed) not in failed:
+            rows[row.model].append(row)
+    found = {model.card.name: efficiency(rows[model.card.name], model.card) for model in manifest.spec.models}
+    return {name: cost for name, cost in found.items() if cost is not None}
+
+
+def _json_lines(run: RunDirectory, name: str) -> Iterator[dict[str, Any]]:
+    """Whole lines of a file; what is torn or damaged is passed over, since `inspect` reports it."""
+    for _, line in read_lines(run.path / name):
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict):
+                yield entry
+
+
 def _aggregates(run: RunDirectory) -> Iterable[dict[str, Any]]:
     if not (run.path / AGGREGATES).exists():
         return []
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, Any]] = pq.read_table(run.path / AGGREGATES).to_pylist()
+    with pq.ParquetFile(run.path / AGGREGATES) as file:
+        rows: list[dict[str, Any]] = file.read().to_pylist()
     return rows

@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from qk_bench.interfaces import SetValue
 from qk_bench.manifest import Aggregate, RunSpec
+from qk_bench.records import ScoreStatus
 from qk_bench.run.plan import Segment
 from qk_bench.run.score import columns_of, lines_digest
-from qk_bench.store import AGGREGATES, JOURNAL, SCORES, LineFile, RunDirectory, read_lines, writing
+from qk_bench.store import AGGREGATES, JOURNAL, SCORES, LineReader, RunDirectory, read_lines, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 GROUP_ROWS: Final = 1 << 16
 """A row group is written as soon as it has this many rows; what is held in memory does not grow with the run."""
+
+
+def warm_up() -> None:
+    """Import what writes tables. Called beside the first requests, so that the end of a run need not wait for it."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    pa.array([""])  # the first conversion looks for pandas, and imports it where it is installed
 
 
 class Journal:
@@ -36,7 +46,7 @@ class Journal:
         self._run, self._segments, self._outcomes = run, segments, outcomes
         self._offsets = [array("q", [-1]) * segment.blocks for segment in segments]
 
-    def load(self, outcomes: LineFile) -> None:
+    def load(self, outcomes: LineReader) -> None:
         """Read what an earlier session has scored; lines that no longer fit their outcomes are passed over."""
         for offset, line in read_lines(self._run.path / JOURNAL):
             try:
@@ -66,7 +76,7 @@ class Journal:
         """Whether every block is scored."""
         return all(offset >= 0 for offsets in self._offsets for offset in offsets)
 
-    def entries(self, journal: LineFile) -> Iterator[tuple[Segment, dict[str, Any]]]:
+    def entries(self, journal: LineReader) -> Iterator[tuple[Segment, dict[str, Any]]]:
         """The scored blocks in plan order."""
         for segment, offsets in zip(self._segments, self._offsets, strict=True):
             for offset in offsets:
@@ -116,11 +126,44 @@ def write_scores(spec: RunSpec, run: RunDirectory, journal: Journal) -> None:
     _write(run.path / SCORES, score_schema(), score_batches(spec, journal.entries(run.journal)))
 
 
-def write_aggregates(run: RunDirectory, rows: Sequence[Aggregate]) -> None:
-    """Write `aggregates.parquet`."""
+def write_aggregates(
+    spec: RunSpec,
+    run: RunDirectory,
+    segments: Sequence[Segment],
+    values: Mapping[tuple[int, int], Sequence[tuple[SetValue, ScoreStatus]]],
+) -> None:
+    """Write `aggregates.parquet`.
+
+    Args:
+        spec: The run's spec.
+        run: Its folder.
+        segments: Its plan.
+        values: The (value, status) of each column by (segment, metric), both as numbered in the plan and the spec.
+    """
     import pyarrow as pa
 
-    text = {"suite", "suite_version", "split", "model", "task", "metric", "status", "reason"}
+    versions = {suite.name: suite.version for suite in spec.suites}
+    rows = [
+        Aggregate(
+            suite=segments[segment].task.suite,
+            suite_version=versions[segments[segment].task.suite],
+            split=spec.split,
+            resolution=spec.resolution,
+            model=segments[segment].model.card.name,
+            task=segments[segment].task.task,
+            metric=value.id or column.id,
+            column=column.id,
+            value=value.value,
+            low=value.low,
+            high=value.high,
+            n=value.n,
+            status=status,
+            reason=value.reason,
+        )
+        for (segment, metric), columns in sorted(values.items())
+        for column, (value, status) in zip(spec.metrics[metric].columns, columns, strict=True)
+    ]
+    text = {"suite", "suite_version", "split", "model", "task", "metric", "column", "status", "reason"}
     types = {"resolution": pa.int32(), "n": pa.int64()}
     schema = pa.schema(
         [(name, pa.string() if name in text else types.get(name, pa.float64())) for name in Aggregate.model_fields]

@@ -2,7 +2,7 @@
 
 Everything a model returns is checked here, so that the main process only ever sees arrays and named failures.
 
-Messages in: `Load`, then `Batch`es. Messages out: `Loaded` or `LoadFailed`, then for each batch `Started` and `Answered`.
+Messages in: `Load`, then `Batch`es. Messages out: `Loaded` or `LoadFailed`, then `Started` and `Answered` per batch.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qk_bench.errors import QKBenchError, one_line
+from qk_bench.errors import QKBenchError, folded, one_line
 from qk_bench.images import ImageProblemError, as_pixels
-from qk_bench.interfaces import Failure, Model
+from qk_bench.interfaces import Failure, FailureStatus, Model
 from qk_bench.plugins import load_model
 from qk_bench.records import ModelCard, Request, Status
 from qk_bench.run.channel import Parent
@@ -91,7 +91,9 @@ def main() -> None:
     try:
         model = load_model(load.ref, load.arguments)
         if model.card != load.card:
-            raise QKBenchError("its card is not the same in two processes", "a card must depend on arguments and files only")
+            raise QKBenchError(
+                "its card is not the same in two processes", "a card must depend on arguments and files only"
+            )
         model.setup()
     except (Exception, SystemExit) as error:
         parent.send(LoadFailed(str(error) if isinstance(error, QKBenchError) else one_line(error)))
@@ -111,7 +113,7 @@ def _generate(model: Model, requests: tuple[Request, ...]) -> list[Any] | Answer
     try:
         images = list(model.generate(requests))
     except ImageProblemError as problem:
-        return Answer("invalid_output", detail=str(problem))
+        return Answer("invalid_output", detail=folded(str(problem)))
     except (Exception, SystemExit) as error:
         return Answer("model_error", detail=one_line(error))
     if len(images) != len(requests):
@@ -122,7 +124,9 @@ def _generate(model: Model, requests: tuple[Request, ...]) -> list[Any] | Answer
 def answer(value: object) -> Answer:
     """Check one thing a model returned."""
     if isinstance(value, Failure):
-        return Answer(value.status, detail=" ".join(value.detail.split()))
+        if value.status not in get_args(FailureStatus):
+            return Answer("invalid_output", detail=folded(f"returned a Failure of status {value.status!r}"))
+        return Answer(value.status, detail=folded(str(value.detail)))
     try:
         return Answer("ok", as_pixels(value))
     except ImageProblemError as problem:

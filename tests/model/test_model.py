@@ -18,9 +18,9 @@ from qk_model.model import QueryKontext
 from qk_model.positions import reference_positions, sincos, source_positions, target_positions
 from qk_model.vlm import LeanVLM, QwenVLM
 from qk_tasks.scenes import SUITE
+from tiny_presets import LEAN, LIBRARY
 
 from qk_bench.errors import UsageError
-from tests.model.conftest import LEAN, LIBRARY
 
 
 def test_positions_are_shifted_as_the_paper_says() -> None:

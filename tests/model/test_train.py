@@ -21,9 +21,9 @@ from qk_model.infer import Job, make
 from qk_model.model import QueryKontext
 from qk_model.train import Options, train
 from qk_tasks.scenes import SUITE
+from tiny_presets import LEAN, LIBRARY, STAGES
 
 from qk_bench.errors import UsageError
-from tests.model.conftest import LEAN, LIBRARY, STAGES
 
 
 @pytest.fixture(scope="module")

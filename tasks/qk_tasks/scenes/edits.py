@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from qk_tasks.scenes.world import MARGIN, SIZES, Obj, Scene, in_place, in_relation, size_range
+from qk_tasks.scenes.world import MARGIN, SIZE_SLACK, SIZES, Obj, Scene, in_place, in_relation, size_range
 
 EXCHANGE_SLACK = 0.05  # how far an exchanged object may land from the other's old place, fraction of the side
 FIXED_SLACK = 0.02  # how far an object may drift that the instruction leaves in place
@@ -81,7 +81,7 @@ def misplaced(edit: Edit, before: Scene, target: Obj, found: Obj) -> str | None:
         target: The object as the sample's target has it.
         found: The same object as found in an output.
     """
-    low, high = 0.85 * target.r, 1.18 * target.r
+    low, high = (slack * target.r for slack in SIZE_SLACK)
     if edit.operation == "resize" or (edit.operation.startswith("insert") and edit.size):
         low, high = size_range(target.size)
     elif edit.operation.startswith("insert"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from random import Random
 from typing import Any
 
@@ -69,7 +69,7 @@ HELD_OUT_PHRASINGS: dict[str, tuple[str, ...]] = {
     "exchange_colours": ("{x} takes the colour of {y}, which takes its colour in return", "flip the colours of {x} and {y}", "colours of {x} and {y}: swap them"),
     "insert_place": ("i would like to see {new} at the {place}", "introduce {new} at the {place}", "the {place} needs {new}"),
     "insert_relative": ("i would like to see {new} {rel} {y}", "introduce {new} {rel} {y}", "what is missing {rel} {y} is {new}"),
-    "remove": ("i do not want to see {x} any more", "drop {x}", "the picture should no longer contain {x}"),
+    "remove": ("i do not want to see {x} any more", "leave {x} out", "the picture should no longer contain {x}"),
     "move_place": ("i would like {x} to sit in the {place}", "slide {x} over to the {place}", "the {place} is where {x} belongs"),
     "move_relative": ("i would like {x} to sit {rel} {y}", "slide {x} over so that it is {rel} {y}", "the spot {rel} {y} is where {x} belongs"),
     "exchange_places": ("{x} goes where {y} is now and the other way round", "flip the positions of {x} and {y}", "positions of {x} and {y}: swap them"),
@@ -78,7 +78,8 @@ HELD_OUT_PHRASINGS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 _RELATION_WORDS = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
-_EXTREMES = {"leftmost": (0, 1), "rightmost": (0, -1), "topmost": (1, 1), "lowest": (1, -1)}  # axis, sign: smallest wins
+# Axis and sign: the object with the smallest signed coordinate is meant.
+_EXTREMES = {"leftmost": (0, 1), "rightmost": (0, -1), "topmost": (1, 1), "lowest": (1, -1)}
 _GENERIC = ("object", "shape")
 
 
@@ -90,23 +91,27 @@ class Reading:
     slots: tuple[tuple[str, str | int], ...]
 
 
-def refer(scene: Scene, obj: Obj, rng: Random, *, relations: bool = True) -> tuple[str, str] | None:
+def refer(scene: Scene, obj: Obj, rng: Random, *, bare: bool = False) -> tuple[str, str] | None:
     """A random referring expression that is true of `obj` alone.
 
     Args:
         scene: The scene as the reader sees it.
         obj: The object meant; one of the scene's.
         rng: The source of chance.
-        relations: Whether the expression may name another object.
+        bare: Whether to do without a place and without another object: in `add a ring above the star in the top left
+            part`, both the ring and the star could be meant to be there.
 
     Returns:
         The expression and its kind (such as `colour+shape`, `relation`), or None if every one tried was ambiguous.
     """
-    kinds = ["colour+shape", "colour+shape", "colour", "shape", "size+shape", "size+colour+shape", "place", "extreme"]
-    if relations:
-        kinds.append("relation")
+    kinds = [
+        "colour+shape", "colour+shape", "colour", "shape", "size+shape", "size+colour+shape", "place", "extreme",
+        "relation",
+    ]  # fmt: skip
+    if bare:
+        kinds = [kind for kind in kinds if kind not in ("place", "relation")]
     shuffle(kinds, rng)
-    for kind in [*kinds, "size+colour+shape", "place+all"]:
+    for kind in [*kinds, "size+colour+shape", *([] if bare else ["place+all"])]:
         text = _describe(scene, obj, kind, rng)
         if text and means(scene, text, obj):
             return text, kind.replace("+all", "")
@@ -185,13 +190,18 @@ def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
     return tuple(patterns)
 
 
+@lru_cache(maxsize=4096)
+def _noun_phrase(text: str) -> dict[str, str | None] | None:
+    match = _NP.fullmatch(text)
+    return match.groupdict() if match else None
+
+
 def _denotes(scene: Scene, text: str, *, strict: bool) -> list[int]:
     """Ids of the objects a noun phrase may mean; `strict` counts only what holds with a margin to spare."""
-    match = _NP.fullmatch(text)
-    if not match:
+    g = _noun_phrase(text)
+    if g is None:
         return []
     margin = -MARGIN if strict else MARGIN
-    g = match.groupdict()
     found = [
         o for o in scene.objects
         if (not g["size"] or o.size == g["size"])
@@ -202,6 +212,8 @@ def _denotes(scene: Scene, text: str, *, strict: bool) -> list[int]:
     if g["anchor"]:
         relation = next(r for r, words in _RELATION_WORDS.items() if words == g["rel"])
         anchors = [scene.get(i) for i in _denotes(scene, g["anchor"], strict=strict)]
+        if strict and len(anchors) != 1:  # "the purple square" promises that there is one
+            return []
         found = [o for o in found if any(a.id != o.id and in_relation(o.x, o.y, relation, a, margin) for a in anchors)]
     if g["extreme"] and found:
         axis, sign = _EXTREMES[g["extreme"]]
@@ -219,7 +231,7 @@ def _denotes(scene: Scene, text: str, *, strict: bool) -> list[int]:
 def read(scene: Scene, instruction: str) -> list[Reading]:
     """Every reading of an instruction that fits a scene, over all operations and phrasings.
 
-    A composition of two (`A, and B`) gives readings of operation `first+second`, with slots named `first.x`, `second.x` ….
+    A composition of two (`A, and B`) gives readings of operation `A+B`, with slots named `first.x`, `second.x` ….
     Borderline references count as possible, so more than one reading means that the instruction could be misunderstood.
     """
     readings = list(dict.fromkeys(_read_one(scene, instruction)))
@@ -247,6 +259,10 @@ def _read_one(scene: Scene, instruction: str) -> Iterator[Reading]:
         if not match:
             continue
         groups = match.groupdict()
+        if operation.endswith("_relative"):
+            anchor = _noun_phrase(groups["y"]) or {}
+            if anchor.get("place") or anchor.get("rel"):  # which may as well belong to what is placed
+                yield Reading(operation, (("apart", groups["y"]),))
         choices: list[list[tuple[str, str | int]]] = []
         for slot in ("x", "y"):
             if slot in groups:
@@ -263,7 +279,7 @@ def _read_one(scene: Scene, instruction: str) -> Iterator[Reading]:
             ids = [v for _, v in combination]
             if len(set(ids)) == len(ids):
                 if operation.startswith("exchange"):  # X and Y, Y and X: the same edit
-                    combination = [(s, i) for s, i in zip(("x", "y"), sorted(ids), strict=True)]  # type: ignore[type-var]
+                    combination = list(zip(("x", "y"), sorted(ids, key=int), strict=True))
                 yield Reading(operation, (*combination, *sorted(fixed)))
 
 

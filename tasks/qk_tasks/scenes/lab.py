@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,22 +27,32 @@ def to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns:
         (3, H, W) float32: L* in [0, 100], a*, b*; within 1e-3 of `skimage.color.rgb2lab`.
     """
-    linear = _LINEAR[np.ascontiguousarray(image.transpose(2, 0, 1))]
-    xyz = (_MATRIX @ linear.reshape(3, -1)).reshape(linear.shape)
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), np.float32(7.787) * xyz + np.float32(16 / 116))
-    return np.stack([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+    linear = _LINEAR.take(image.transpose(2, 0, 1).reshape(3, -1))
+    xyz = _MATRIX @ linear
+    f = np.cbrt(xyz)
+    dark = xyz <= 0.008856
+    if dark.any():
+        f[dark] = np.float32(7.787) * xyz[dark] + np.float32(16 / 116)
+    lab = np.empty_like(f)
+    np.multiply(f[1], np.float32(116), out=lab[0])
+    lab[0] -= np.float32(16)
+    np.multiply(f[0] - f[1], np.float32(500), out=lab[1])
+    np.multiply(f[1] - f[2], np.float32(200), out=lab[2])
+    return np.asarray(lab.reshape(3, *image.shape[:2]), dtype=np.float32)
 
 
 def colour_distance(a: Sequence[float], b: Sequence[float]) -> float:
     """CIE76 ΔE of two sRGB colours in [0, 255]."""
-    return math.dist(_lab(a), _lab(b))
+    return math.dist(_lab(tuple(a)), _lab(tuple(b)))
 
 
-def _lab(colour: Sequence[float]) -> tuple[float, float, float]:
-    linear = [_linear[round(min(max(v, 0), 255))] for v in colour]
-    xyz = [float(row[0] * linear[0] + row[1] * linear[1] + row[2] * linear[2]) for row in _ROWS]
+@lru_cache(maxsize=64)
+def _lab(colour: tuple[float, ...]) -> tuple[float, float, float]:
+    r, g, b = (_linear_list[round(min(max(v, 0), 255))] for v in colour)
+    xyz = [row[0] * r + row[1] * g + row[2] * b for row in _ROWS]
     x, y, z = (v ** (1 / 3) if v > 0.008856 else 7.787 * v + 16 / 116 for v in xyz)
     return 116 * y - 16, 500 * (x - y), 200 * (y - z)
 
 
+_linear_list = _linear.tolist()
 _ROWS = (_RGB_TO_XYZ / _WHITE[:, None]).tolist()

@@ -1,11 +1,13 @@
 """Draws a scene graph at any resolution, anti-aliased, with signed distances evaluated on each object's own box.
 
-Pure numpy on float32, no random state: the same scene gives the same bytes in every process. Colours are blended in
-sRGB, as nearly all image software does.
+The same scene gives the same bytes everywhere: images are made by sums, products, square roots and roundings alone,
+which every processor does alike (matrix products and vectorised sines are not so). Colours are blended in sRGB, as
+nearly all image software does.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache, lru_cache
 from random import Random
@@ -21,14 +23,17 @@ Box = tuple[slice, slice]
 
 
 def _star(x: Float, y: Float) -> Float:
-    """A five-pointed star: one half point, reflected; outer radius 1, inner radius 0.45."""
-    angle = np.arctan2(np.abs(x), -y)  # 0 at the top point, in [0, π]
-    fold = np.abs(np.mod(angle + np.pi / 5, 2 * np.pi / 5) - np.pi / 5)
-    radius = np.sqrt(x * x + y * y)
-    px, py = radius * np.cos(fold), radius * np.sin(fold)  # the edge runs from (1, 0) to (ix, iy)
-    ix, iy = 0.45 * np.cos(np.pi / 5), 0.45 * np.sin(np.pi / 5)
-    length = np.hypot(1 - ix, iy)
-    return np.asarray(((px - 1) * iy + py * (1 - ix)) / length, dtype=np.float32)
+    """A five-pointed star, outer radius 1, inner radius 0.45: folded onto one edge by two reflections."""
+    cos, sin = np.float32(0.809016994), np.float32(0.587785252)  # of 36°
+    two = np.float32(2)
+    x, y = np.abs(x), -y
+    fold = two * np.maximum(cos * x - sin * y, 0)
+    x, y = x - fold * cos, y + fold * sin
+    fold = two * np.maximum(-cos * x - sin * y, 0)
+    x, y = np.abs(x + fold * cos), y + fold * sin - np.float32(1)
+    edge_x, edge_y = 0.45 * 0.587785252, 0.45 * 0.809016994 - 1
+    length = (edge_x**2 + edge_y**2) ** 0.5
+    return np.float32(edge_x / length) * y - np.float32(edge_y / length) * x
 
 
 def _heart(x: Float, y: Float) -> Float:
@@ -36,13 +41,14 @@ def _heart(x: Float, y: Float) -> Float:
     x, y = np.abs(x), y + np.float32(0.06)
     disc = np.sqrt((x - np.float32(0.42)) ** 2 + (y + np.float32(0.28)) ** 2) - np.float32(0.48)
     nx, ny = np.float32(0.7660), np.float32(0.6428)  # normal of the tangent
-    wedge = np.maximum(np.maximum(nx * x + ny * y - np.float32(0.6217), ny * x - nx * y - np.float32(0.4845)), -0.28 - y)
+    tangent, radius = nx * x + ny * y - np.float32(0.6217), ny * x - nx * y - np.float32(0.4845)
+    wedge = np.maximum(np.maximum(tangent, radius), -0.28 - y)
     return np.asarray(np.minimum(disc, wedge), dtype=np.float32)
 
 
 def _triangle(x: Float, y: Float) -> Float:
     y = y - np.float32(0.06)
-    return np.maximum(np.float32(0.8660) * np.abs(x) - np.float32(0.5) * y, y) - np.float32(0.5)
+    return np.asarray(np.maximum(np.float32(0.8660) * np.abs(x) - np.float32(0.5) * y, y) - np.float32(0.5), np.float32)
 
 
 # Each takes coordinates in units of the object's radius and returns the signed distance in the same unit, < 0 inside.
@@ -50,7 +56,7 @@ _SDF: dict[str, Callable[[Float, Float], Float]] = {
     "circle": lambda x, y: np.sqrt(x * x + y * y) - np.float32(0.88),
     "square": lambda x, y: np.maximum(np.abs(x), np.abs(y)) - np.float32(0.70),
     "triangle": _triangle,
-    "diamond": lambda x, y: np.float32(0.8192) * np.abs(x) + np.float32(0.5736) * np.abs(y) - np.float32(0.5736),
+    "diamond": lambda x, y: np.abs(np.float32(0.8192) * x) + np.abs(np.float32(0.5736) * y) - np.float32(0.5736),
     "star": _star,
     "ring": lambda x, y: np.abs(np.sqrt(x * x + y * y) - np.float32(0.69)) - np.float32(0.25),
     "cross": lambda x, y: np.minimum(
@@ -111,6 +117,20 @@ def render(scene: Scene, resolution: int) -> NDArray[np.uint8]:
     return quantise(paint(scene, resolution))
 
 
+def render_pair(source: Scene, target: Scene, resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Both scenes of an edit, on one background, as `render` draws them; what lies below the edit is drawn once."""
+    pairs = zip(source.objects, target.objects, strict=False)
+    shared = next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(source.objects), len(target.objects)))
+    below = paint(Scene(source.background, source.objects[:shared]), resolution)
+    images = []
+    for scene in (source, target):
+        canvas = below.copy()
+        for obj in scene.objects[shared:]:
+            draw(canvas, obj)
+        images.append(quantise(canvas))
+    return images[0], images[1]
+
+
 def quantise(canvas: Float) -> NDArray[np.uint8]:
     """Round a (3, R, R) image in [0, 255] to an (R, R, 3) uint8 one."""
     return np.ascontiguousarray((canvas + np.float32(0.5)).astype(np.uint8).transpose(1, 2, 0))
@@ -136,17 +156,18 @@ def background(spec: Background, resolution: int) -> Float:
 
 
 def _photo(spec: Background, resolution: int) -> Float:
-    """A square crop, muted: most of its colour and half of its contrast taken away, so that objects keep their contrast."""
+    """A square crop with most of its colour and half of its contrast taken away, so that objects stand out."""
     levels = pyramid(spec.photo)
     short = min(levels[0].size)
     x, y, side = (v * short for v in spec.crop)
     level = max((k for k in range(len(levels)) if side / 2**k >= resolution), default=0)
     box = tuple(v / 2**level for v in (x, y, x + side, y + side))
     box = (box[0], box[1], min(box[2], levels[level].width), min(box[3], levels[level].height))
-    crop = np.asarray(levels[level].resize((resolution, resolution), box=box), dtype=np.float32).transpose(2, 0, 1)
-    grey = crop.mean(axis=0)
-    flat = 0.3375 * grey.mean() + 0.1125 * 128
-    return np.asarray(0.25 * crop + (0.3 * grey + flat), dtype=np.float32)
+    pixels = np.asarray(levels[level].resize((resolution, resolution), box=box))
+    flat = np.float32(0.3375 * float(pixels.mean()) + 0.1125 * 128)
+    red, green, blue = np.asarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+    grey = np.float32(0.1) * (red + green + blue) + flat
+    return np.stack([np.float32(0.25) * channel + grey for channel in (red, green, blue)])
 
 
 def _procedural(spec: Background, resolution: int) -> Float:
@@ -159,17 +180,22 @@ def _procedural(spec: Background, resolution: int) -> Float:
     shades = [level + spread * (2 * rng.random() - 1) for _ in range(cells**2)]
     grid = np.array([[s + t + 10 * (rng.random() - 0.5) for s in shades] for t in tint], dtype=np.float32)
     weights = _weights(cells, resolution)
-    canvas = np.asarray(weights @ grid.reshape(3, cells, cells) @ weights.T, dtype=np.float32)
+    grid = grid.reshape(3, cells, cells, 1)
+    rows = sum((grid[:, :, k] * weights[:, k] for k in range(1, cells)), grid[:, :, 0] * weights[:, 0])  # (3, cells, R)
+    canvas = rows[:, :1] * weights[:, :1]
+    for k in range(1, cells):
+        canvas += rows[:, k : k + 1] * weights[:, k : k + 1]  # (3, R, R)
     if spec.kind in ("stripes", "checks"):
         angle, frequency, phase = np.pi * rng.random(), 3 + 4 * rng.random(), 2 * np.pi * rng.random()
         amplitude = np.float32(9 + 7 * rng.random())
-        u = 2 * np.pi * frequency * _centres(resolution)
+        u = 2 * np.pi * frequency * _centres(resolution).astype(np.float64)
         if spec.kind == "stripes":  # sin(a x + b y + c) by its addition theorem: two outer products
-            ax, by = u * np.float32(np.cos(angle)), u * np.float32(np.sin(angle)) + np.float32(phase)
-            wave = np.outer(np.sin(by), np.cos(ax)) + np.outer(np.cos(by), np.sin(ax))
+            ax, by = u * math.cos(angle), u * math.sin(angle) + phase
+            pairs = [(np.sin(by), np.cos(ax)), (np.cos(by), np.sin(ax))]
         else:
-            wave = np.outer(np.clip(3 * np.sin(u + phase), -1, 1), np.clip(3 * np.sin(u), -1, 1))
-        canvas += amplitude * wave.astype(np.float32)
+            pairs = [(np.clip(3 * np.sin(u + phase), -1, 1), np.clip(3 * np.sin(u), -1, 1))]
+        for down, across in pairs:
+            canvas += (amplitude * down.astype(np.float32))[:, None] * across.astype(np.float32)
     return np.clip(canvas, 0, 255, out=canvas)
 
 

@@ -12,8 +12,20 @@ from qk_tasks.photographs import of_split
 from qk_tasks.scenes import grammar
 from qk_tasks.scenes.edits import Edit, apply, other_sizes
 from qk_tasks.scenes.world import (
-    COLOURS, HELD_OUT, MARGIN, PLACES, RELATIONS, SHAPES, SIZE_JITTER, SIZES,
-    Background, Obj, Scene, in_place, in_relation, overlap,
+    COLOURS,
+    HELD_OUT,
+    MARGIN,
+    PLACES,
+    RELATIONS,
+    SHAPES,
+    SIZE_JITTER,
+    SIZES,
+    Background,
+    Obj,
+    Scene,
+    in_place,
+    in_relation,
+    overlap,
 )  # fmt: skip
 
 SPLITS = ("train", "val", "test", "ood-phrasing", "ood-combination")
@@ -24,9 +36,19 @@ TASKS: dict[str, tuple[tuple[str, float], ...]] = {  # the operations of each ta
     "layout": (("move_place", 0.375), ("move_relative", 0.375), ("exchange_places", 0.25)),
     "structural": (("resize", 0.5), ("change_shape", 0.5)),
 }
-COMPOSABLE = ("recolour", "insert_place", "insert_relative", "remove", "move_place", "move_relative", "resize", "change_shape")
+COMPOSABLE = (
+    "recolour",
+    "insert_place",
+    "insert_relative",
+    "remove",
+    "move_place",
+    "move_relative",
+    "resize",
+    "change_shape",
+)
 BACKGROUNDS = (("gradient", 0.25), ("clouds", 0.2), ("stripes", 0.15), ("checks", 0.15), ("photo", 0.25))
 OCCLUDED = 0.2  # share of scenes in which one object covers part of another
+TRIES = 4  # how many edits are tried on a scene before another scene is drawn
 GAP = 0.02  # least distance between the discs of two objects that do not cover each other
 HALFWAY_MARGIN = MARGIN + 0.01  # a move is drawn so that half of it misses the goal by more than this
 EDGE = 0.01  # least distance between a disc and the image's border
@@ -65,12 +87,13 @@ def draw(version: str, split: str, task: str, index: int) -> Item:
     background = _background(split, rng)
     occluded = rng.random() < OCCLUDED
     operations = _operations(task, rng)
+    drawer = _Drawer(split, rng)
     while True:  # every operation fits most scenes, so this ends after a few turns
-        drawer = _Drawer(split, rng)
         scene = drawer.scene(background, occluded)
-        item = scene and drawer.item(scene, operations, occluded)
-        if item:
-            return item
+        for _ in range(TRIES if scene else 0):
+            item = drawer.item(scene, operations, occluded)
+            if item:
+                return item
 
 
 def _operations(task: str, rng: Random) -> tuple[str, ...]:
@@ -125,7 +148,9 @@ class _Drawer:
                 radius = SIZES[size] * (1 + SIZE_JITTER * (2 * rng.random() - 1))
                 return Obj(id, shape, colour, size, 0.0, 0.0, round(radius, 5))
 
-    def _spot(self, scene: Scene, obj: Obj, fits: Callable[[float, float], bool], cell: str | None = None) -> Obj | None:
+    def _spot(
+        self, scene: Scene, obj: Obj, fits: Callable[[float, float], bool], cell: str | None = None
+    ) -> Obj | None:
         """The object at a random free place that `fits`, or None after some tries."""
         rng, room = self.rng, obj.r + EDGE
         x0, y0, x1, y1 = room, room, 1 - room, 1 - room
@@ -147,7 +172,8 @@ class _Drawer:
 
         def fits(x: float, y: float) -> bool:
             reach = below.r + obj.r
-            return 0.75 * reach < ((x - below.x) ** 2 + (y - below.y) ** 2) ** 0.5 < 0.92 * reach
+            distance: float = ((x - below.x) ** 2 + (y - below.y) ** 2) ** 0.5
+            return 0.75 * reach < distance < 0.92 * reach
 
         rng, room = self.rng, obj.r + EDGE
         for _ in range(60):
@@ -160,8 +186,8 @@ class _Drawer:
 
     # ---- edits ----
 
-    def item(self, scene: Scene, operations: tuple[str, ...], occluded: bool) -> Item | None:
-        if occluded and not _covered(scene):
+    def item(self, scene: Scene | None, operations: tuple[str, ...], occluded: bool) -> Item | None:
+        if scene is None or (occluded and not _covered(scene)):
             return None
         first = self.propose(operations[0], scene, scene, ())
         if not first:
@@ -238,8 +264,8 @@ class _Drawer:
                 kind = self._new_kind(scene, novel=self.novel)._replace(id=10 + len(taken))
                 named_size = rng.random() < 0.4
                 slots["new"] = f"a {kind.size} {kind.name}" if named_size else f"a {kind.name}"
-                edit = edit._replace(x=kind.id, shape=kind.shape, colour=kind.colour, size=kind.size if named_size else None)
-                x, others = kind, free
+                edit = edit._replace(x=kind.id, shape=kind.shape, colour=kind.colour)
+                edit, x, others = edit._replace(size=kind.size) if named_size else edit, kind, free
         if operation.endswith("_place"):
             cell = _pick(PLACES, rng)
             if operation == "move_place" and in_place(x.x, x.y, cell, 2 * MARGIN):
@@ -281,7 +307,7 @@ class _Drawer:
         for slot, obj in (("x", x), ("y", y)):
             if obj is None or (slot == "x" and edit.operation.startswith("insert")):
                 continue
-            words = grammar.refer(source, obj, self.rng)
+            words = grammar.refer(source, obj, self.rng, bare=slot == "y" and edit.relation is not None)
             if words is None or (scene is not source and not grammar.means(scene, words[0], obj)):
                 return None
             slots[slot] = words[0]

@@ -14,8 +14,8 @@ from qk_bench.interfaces import Suite, Task
 from qk_bench.records import RegionQuery, Sample, Verdict
 from qk_tasks import photographs
 from qk_tasks.scenes import grammar, sampler, world
-from qk_tasks.scenes.render import render
-from qk_tasks.scenes.world import PLACES, Scene, in_place
+from qk_tasks.scenes.render import render_pair
+from qk_tasks.scenes.world import PLACES, Scene
 
 NAME, VERSION = "scenes", "1"
 MIN_RESOLUTION, MAX_RESOLUTION = 32, 1024
@@ -47,7 +47,7 @@ class SceneTask(Task):
         if not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
             raise UsageError(f"resolution {resolution} is not within {MIN_RESOLUTION} to {MAX_RESOLUTION} pixels")
         item = sampler.draw(f"{NAME}-{VERSION}", split, self.name, index)
-        source, target = render(item.source, resolution), render(item.target, resolution)
+        source, target = render_pair(item.source, item.target, resolution)
         r, g, b = np.moveaxis(source != target, 2, 0)
         edit_mask = r | g | b
         id = f"{self.name}-{split}-{index:06d}"
@@ -103,6 +103,7 @@ def region_query(mask: NDArray[np.bool_]) -> RegionQuery:
     )  # fmt: skip
 
 
+_CELLS = {cell: place for place, cell in PLACES.items()}
 _SETTINGS = {
     "gradient": "on a plain background",
     "clouds": "on a cloudy background",
@@ -116,7 +117,7 @@ def caption(scene: Scene) -> str:
     """One sentence that names every object, its size and its place."""
     parts = []
     for o in scene.objects:
-        place = next(p for p in PLACES if in_place(o.x, o.y, p, 0.0))
+        place = _CELLS[min(2, int(3 * o.x)), min(2, int(3 * o.y))]
         article = "an" if o.size[0] in "aeiou" else "a"
         parts.append(f"{article} {o.size} {o.name} at the {place}")
     setting = _SETTINGS[scene.background.kind]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,34 +18,37 @@ from scipy import ndimage
 
 from qk_bench.records import Sample, Verdict
 from qk_tasks.scenes.edits import Edit, misplaced
+from qk_tasks.scenes.fitting import Fit, fit_shape, opacity_of, settled, shape_moments
 from qk_tasks.scenes.lab import colour_distance, to_lab
 from qk_tasks.scenes.render import Box, Float, coverage, paint, quantise, visible
 from qk_tasks.scenes.world import COLOURS, SHAPES, Obj, Scene
 
 Bool = NDArray[np.bool_]
-T = TypeVar("T", Float, Bool)
+T = TypeVar("T", NDArray[np.float32], NDArray[np.bool_])
 
 MAX_SIDE = 256  # larger outputs are judged at this side, in pixels
+UNLIKE = 0.5  # share of pixels that are far from the expectation, from which it is not the scene at all
 FOUND_SHARE = 0.4  # an object counts as found from this share of its area
 UNFINISHED = 0.10  # share of the old contrast that may be left where the edit was
 PART_OLD = 0.12  # share of the old place's pixels that may look more like before than like after
 PART_NEW = 0.30  # the same for the new place, whose edges blur
-SIZE_NOISE = 0.10  # relative error of a fitted radius within which an object has the size it should have
 SHAPE_ERROR = 0.20  # squared error of a shape's fit from which it is not that shape
 SHAPE_SUSPECT = 0.02  # squared error of an object, over its squared contrast, from which other shapes are tried …
+LEAST_CONTRAST = 50.0  # distance in sRGB that any object keeps from any background, to save looking closer
 SHAPE_RIVAL = 0.65  # … and win if theirs is this much smaller
+NEARLY_EXACT = 8.0  # greatest difference of an 8-bit channel up to which an output needs no allowances
 JPEG_MARGIN = 1.5  # deviations up to this many times those of JPEG at quality 90 are compression
 COLOUR_EDITED = 14.0  # CIE76 ΔE that an edited object's colour may be off
 COLOUR_OTHER = 12.0  # the same for objects that the edit leaves alone
-SPOT = 10.0  # CIE76 ΔE from which a local deviation is a change of content …
+SPOT = 10.0  # CIE76 ΔE from which a smoothed deviation is a change of content, …
+SPOT_SINGLE = 25.0  # and a single pixel's is, …
 SPOT_SHARE = 0.0012  # … if it covers more than this share of the image
 STAIN = 4.0  # CIE76 ΔE of a smoothed deviation of the background …
 STAIN_SHARE = 0.012  # … that may cover this share of it
 SPECKLE = 6.0  # CIE76 ΔE of single pixels of the background …
 SPECKLE_SHARE = 0.02  # … that may be reached by this share of them
 TINT = 3.0  # CIE76 ΔE that the background may be off on average
-SHARPNESS = 0.25  # share of the edges' gradient energy that must be left, …
-BLUR_MARGIN = 1.15  # … and how many times what a blur of 2 % of the width leaves
+BLUR_MARGIN = 1.08  # least gradient energy of the edges, in units of what a blur of 2 % of the width leaves
 
 
 def verify(sample: Sample, image: NDArray[np.uint8]) -> Verdict:
@@ -93,7 +95,7 @@ class _Judge:
         """
         placed = [(edit, self.target.get(id)) for edit in self.edits for id in edit.placed]
         reason = self._differs(self.target)
-        if not reason or not placed:
+        if not reason or not placed or reason.startswith("another"):
             return reason
         self.details.clear()
         expected = self.target
@@ -112,15 +114,21 @@ class _Judge:
         self.expected = expected
         self.canvas = paint(expected, self.side)
         self.seen = visible(expected, self.side)
-        drawn = quantise(self.canvas)
-        self.compressed = _jpeg(drawn)
-        # What an honest output may look like: as drawn, compressed, or brought back from half the resolution.
-        halved = Image.fromarray(drawn).resize((self.side // 2, self.side // 2), Image.Resampling.BICUBIC)
-        halved = halved.resize((self.side, self.side), Image.Resampling.BICUBIC)
-        self.alike = [self.canvas, *(np.asarray(i, dtype=np.float32).transpose(2, 0, 1) for i in (self.compressed, halved))]
         self.residual = self.output - self.canvas
+        unlike = float(((self.residual**2).sum(axis=0) > 40.0**2).mean())
+        if unlike > UNLIKE:
+            return f"another picture: {unlike:.0%} of it differs"
+        # What an honest output may look like: as drawn, compressed, or brought back from half the resolution.
+        self.alike = [self.canvas]
+        if float(np.abs(self.residual).max()) > NEARLY_EXACT:
+            drawn = quantise(self.canvas)
+            half, full = (self.side // 2, self.side // 2), (self.side, self.side)
+            halved = (
+                Image.fromarray(drawn).resize(half, Image.Resampling.BICUBIC).resize(full, Image.Resampling.BICUBIC)
+            )
+            self.alike += [np.asarray(i, dtype=np.float32).transpose(2, 0, 1) for i in (_jpeg(drawn), halved)]
         self.surplus = min((self.output - image for image in self.alike), key=lambda r: float((r**2).sum()))
-        checks = (self._finished, self._shapes, self._colours, self._deviation, self._sharpness)
+        checks = (self._finished, self._sharpness, self._shapes, self._colours, self._deviation)
         return next((reason for check in checks if (reason := check())), "")
 
     # ---- finding objects ----
@@ -135,10 +143,10 @@ class _Judge:
         like = (to_colour < to_empty) & (to_colour < 75.0**2)
         share = opacity_of(off_empty, colour - empty)
         area = shape_moments(goal.shape).area * (goal.r * self.side) ** 2
-        labels, count = ndimage.label(like, structure=np.ones((3, 3)))
+        labels, _ = ndimage.label(like, structure=np.ones((3, 3)))
         best: tuple[tuple[bool, bool, float], Obj, Fit] | None = None
-        for number, box in enumerate(ndimage.find_objects(labels), start=1):
-            near = _grown(box, self.side, 2)
+        for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+            near = _grown((rows, columns), self.side, 2)
             mine = labels[near] == number
             if mine.sum() < FOUND_SHARE * 0.5 * area:
                 continue
@@ -151,7 +159,7 @@ class _Judge:
                 best = rank, found, fit
         if best:
             self.fits[goal.id] = best[2]
-            return _settled(goal, best[1], 0.75 / self.side)
+            return settled(goal, best[1], 0.75 / self.side)
         return self._not_found(goal, np.sqrt(to_empty) > 40, area)
 
     def _not_found(self, goal: Obj, changed: Bool, area: float) -> str:
@@ -160,7 +168,8 @@ class _Judge:
         sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         if count and sizes.max() >= 0.5 * area:
             blob = ndimage.binary_erosion(labels == 1 + int(sizes.argmax()), border_value=1)
-            off = colour_distance(self.output[:, blob].mean(axis=1).tolist(), COLOURS[goal.colour]) if blob.any() else 0.0
+            there = self.output[:, blob].mean(axis=1).tolist() if blob.any() else COLOURS[goal.colour]
+            off = colour_distance(there, COLOURS[goal.colour])
             if off > COLOUR_EDITED:
                 return f"wrong colour: no {goal.name} found, something there is ΔE {off:.0f} from {goal.colour}"
         return f"missing: no {goal.name} found"
@@ -176,9 +185,12 @@ class _Judge:
             if fit is None and float((cover**2).sum()) < 0.9 * float((whole**2).sum()):
                 continue  # partly covered: the other checks must do
             rows, columns = _grown(box, self.side, 1)
+            unlike = float((self.surplus[:, rows, columns] ** 2).sum())
+            if unlike < SHAPE_SUSPECT * LEAST_CONTRAST**2 * float((cover**2).sum()):
+                continue
             empty = paint(self.expected.without(obj.id), self.side)[:, rows, columns]
             contrast = float(((self.canvas[:, rows, columns] - empty) ** 2).sum())
-            if float((self.surplus[:, rows, columns] ** 2).sum()) < SHAPE_SUSPECT * contrast:
+            if unlike < SHAPE_SUSPECT * contrast:
                 continue
             if fit is None:
                 output = self.output[:, rows, columns]
@@ -196,45 +208,57 @@ class _Judge:
         return ""
 
     def _finished(self) -> str:
-        """Whether something of the source is left where the edit was: old objects, ghosts, half-tones.
-
-        Around each edited object the residual is explained, by least squares, as a share of the source's contrast plus a
-        little blur, shift and compression; only the first counts, so that a soft or misaligned edge is no remnant.
-        """
-        change = self.source - self.canvas
-        energy = (change**2).sum(axis=0)
-        # Looks more like before than like after, and would not in any honest output.
-        shifted = [np.roll(self.canvas, by, axis) for axis in (1, 2) for by in (1, -1)] if self.side >= 128 else []
-        nearer = (self.residual * change).sum(axis=0) > 0.5 * energy
-        for honest in (*self.alike[1:], *shifted):
-            nearer &= ((honest - self.canvas) * change).sum(axis=0) < 0.42 * energy
+        """Whether something of the source is left where the edit was: old objects, ghosts, half-tones."""
         before = visible(self.before, self.side)
         for edit in self.edits:
             for id in edit.edited:
-                for when, scene, graph in (("old", before, self.before), ("new", self.seen, self.expected)):
-                    if id not in scene:
-                        continue
-                    rows, columns = _grown(scene[id][0], self.side, 2)
-                    region = (energy[scene[id][0]] > 24.0**2) & (scene[id][1] > 0.5)
-                    if region.sum() < 4:
-                        continue
-                    here = self.canvas[:, rows, columns]
-                    slope_y, slope_x = np.gradient(here, axis=(1, 2))
-                    blur = ndimage.uniform_filter(here, (1, 3, 3)) - here
-                    compression = self.alike[1][:, rows, columns] - here
-                    a = np.stack([change[:, rows, columns], blur, slope_x, slope_y, compression]).reshape(5, -1)
-                    normal = a @ a.T
-                    normal += 1e-4 * normal.trace() / len(a) * np.eye(len(a), dtype=a.dtype)  # templates may be nearly equal
-                    left = float(np.linalg.solve(normal, a @ self.residual[:, rows, columns].ravel())[0])
-                    part = float(nearer[scene[id][0]][region].mean())
-                    self.details |= {f"left_{when}_{id}": round(left, 3), f"part_{when}_{id}": round(part, 3)}
-                    name = graph.get(id).name
-                    if left > 0.9:
-                        return f"not done: {name} as it was" if when == "old" else f"not done: no {name}"
-                    if left > UNFINISHED:
-                        return f"remnant at the {when} place: {left:.0%} of what was there before"
-                    if part > (PART_OLD if when == "old" else PART_NEW):
-                        return f"remnant at the {when} place: {part:.0%} of {name} as before"
+                old, new = before.get(id), self.seen.get(id)
+                if old and (why := self._left("old", self.before.get(id), *old)):
+                    return why
+                recoloured = old and new and old[0] == new[0] and np.array_equal(old[1], new[1])
+                if new and not recoloured and (why := self._left("new", self.expected.get(id), *new)):
+                    return why
+        return ""
+
+    def _left(self, when: str, obj: Obj, box: Box, cover: Float) -> str:
+        """What is left of the source where an edited object was (`old`) or where it should be (`new`).
+
+        The residual is explained, by least squares, as a share of the source's contrast plus a little blur, shift and
+        compression; only the first counts, so that a soft or misaligned edge is no remnant.
+        """
+        rows, columns = _grown(box, self.side, 2)
+        here, residual = self.canvas[:, rows, columns], self.residual[:, rows, columns]
+        change = self.source[:, rows, columns] - here
+        energy = (change**2).sum(axis=0)
+        mask = np.zeros(energy.shape, dtype=bool)
+        top, left = box[0].start - rows.start, box[1].start - columns.start
+        mask[top : top + cover.shape[0], left : left + cover.shape[1]] = cover > 0.5
+        region = mask & (energy > 24.0**2)
+        if region.sum() < 4:
+            return ""
+        slope_y, slope_x = np.gradient(here, axis=(1, 2))
+        blur = ndimage.uniform_filter(here, (1, 3, 3)) - here
+        honest = [image[:, rows, columns] - here for image in self.alike[1:]]
+        templates = np.stack([change, blur, slope_x, slope_y, *honest[:1]])
+        templates = templates.reshape(len(templates), -1)
+        normal = templates @ templates.T
+        ridge = 1e-4 * normal.trace() / len(normal)  # templates may be nearly equal
+        normal += ridge * np.eye(len(normal), dtype=normal.dtype)
+        left_over = float(np.linalg.solve(normal, templates @ residual.ravel())[0])
+        # Pixels that look more like before than like after, and would not in any honest output.
+        if self.side >= 128:
+            honest += [np.roll(here, by, axis) - here for axis in (1, 2) for by in (1, -1)]
+        nearer = (residual * change).sum(axis=0) > 0.5 * energy
+        for deviation in honest:
+            nearer &= (deviation * change).sum(axis=0) < 0.42 * energy
+        part = float(nearer[region].mean())
+        self.details |= {f"left_{when}_{obj.id}": round(left_over, 3), f"part_{when}_{obj.id}": round(part, 3)}
+        if left_over > 0.9:
+            return f"not done: {obj.name} as it was" if when == "old" else f"not done: no {obj.name}"
+        if left_over > UNFINISHED:
+            return f"remnant at the {when} place: {left_over:.0%} of what was there before"
+        if part > (PART_OLD if when == "old" else PART_NEW):
+            return f"remnant at the {when} place: {part:.0%} of {obj.name} as before"
         return ""
 
     def _colours(self) -> str:
@@ -265,25 +289,35 @@ class _Judge:
         lab = to_lab(self.image)
         expected = to_lab(quantise(np.clip(self.canvas, 0, 255)))
         low, high = _around(expected, np.minimum, self.reach), _around(expected, np.maximum, self.reach)
-        spread = JPEG_MARGIN * (to_lab(self.compressed) - expected)
-        low, high = np.minimum(low, expected + spread), np.maximum(high, expected + spread)
+        for compressed in self.alike[1:2]:
+            spread = JPEG_MARGIN * (to_lab(quantise(compressed)) - expected)
+            low, high = np.minimum(low, expected + spread), np.maximum(high, expected + spread)
         beyond = np.maximum(lab - high, 0) + np.minimum(lab - low, 0)  # signed, 0 within the reach of an edge
-        window = 2 * round(self.side / 64) + 1
+        window = max(3, 2 * round(self.side / 64) + 1)
         smooth = np.sqrt((ndimage.uniform_filter(beyond, (1, window, window)) ** 2).sum(axis=0))
+        single = np.sqrt((beyond**2).sum(axis=0))
+        spots = (smooth > SPOT) | (single > SPOT_SINGLE)
         objects = np.zeros((self.side, self.side), dtype=bool)
         for box, cover in self.seen.values():
             objects[box] |= cover > 0.01
         edges = _around(objects, np.logical_or, 2)
-        ground = ~edges if (~edges).any() else ~objects
-        tint = float(np.linalg.norm((lab - expected)[:, ground].mean(axis=1)))
-        spot = float((smooth > SPOT).mean())
-        stain = float((smooth[ground] > STAIN).mean())
-        speckle = float((np.sqrt((beyond[:, ground] ** 2).sum(axis=0)) > SPECKLE).mean())
-        self.details |= {"tint": round(tint, 2), "spot": round(spot, 4), "stain": round(stain, 4), "speckle": round(speckle, 4)}
+        ground = np.logical_not(objects if edges.all() else edges)
+        share = 1 / float(ground.sum())
+        off = (lab - expected) * ground
+        tint = float(np.linalg.norm(off.sum(axis=(1, 2)) * share))
+        spot = float(spots.mean())
+        # On the ground edges are soft, so there the plain difference, smoothed over the ground alone, tells more.
+        wide = 2 * round(self.side / 20) + 1
+        kept = np.maximum(ndimage.uniform_filter(ground.astype(np.float32), wide), 1e-3)
+        drift = ndimage.uniform_filter(off, (1, wide, wide))
+        stain = float(((drift**2).sum(axis=0) > (STAIN * kept) ** 2)[ground].sum() * share)
+        speckle = float((single > SPECKLE)[ground].sum() * share)
+        self.details |= {"tint": round(tint, 2)}
+        self.details |= {"spot": round(spot, 4), "stain": round(stain, 4), "speckle": round(speckle, 4)}
         if tint > TINT:
             return f"whole image tinted: ΔE {tint:.1f}"
-        if spot > SPOT_SHARE:
-            return self._blame(smooth > SPOT)
+        if spot > max(SPOT_SHARE, 4 / self.side**2):
+            return self._blame(spots)
         if stain > STAIN_SHARE:
             return f"background changed: {stain:.0%} of it"
         if speckle > SPECKLE_SHARE:
@@ -293,7 +327,7 @@ class _Judge:
     def _blame(self, changed: Bool) -> str:
         """Name what a local deviation has hit most."""
         edited = {id for edit in self.edits for id in edit.edited}
-        hits = {obj.id: float((changed[self.seen[obj.id][0]] & (self.seen[obj.id][1] > 0.3)).sum()) for obj in self.expected.objects}
+        hits = {id: float((changed[box] & (cover > 0.3)).sum()) for id, (box, cover) in self.seen.items()}
         worst = max(hits, key=hits.__getitem__, default=None)
         if worst is None or hits[worst] < 0.3 * changed.sum():
             return f"background changed: {changed.mean():.1%} of the image"
@@ -308,9 +342,10 @@ class _Judge:
         want = float(_energy(expected)[steep].sum())
         if not want:
             return ""
-        got, least = (float(_energy(image)[steep].sum()) / want for image in (np.tensordot(_LUMA, self.output, 1), blurred))
+        output = np.tensordot(_LUMA, self.output, 1)
+        got, least = (float(_energy(image)[steep].sum()) / want for image in (output, blurred))
         self.details |= {"sharpness": round(got, 3), "sharpness_least": round(least, 3)}
-        return f"blurred: {got:.0%} of the edges' energy" if got < max(BLUR_MARGIN * least, SHARPNESS) else ""
+        return f"blurred: {got:.0%} of the edges' energy" if got < BLUR_MARGIN * least else ""
 
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -330,88 +365,7 @@ def _around(image: T, extreme: np.ufunc, reach: int) -> T:
 
 def _energy(image: Float) -> Float:
     """Squared gradient of an (h, w) image, (h - 1, w - 1)."""
-    return np.diff(image, axis=0)[:, :-1] ** 2 + np.diff(image, axis=1)[:-1] ** 2
-
-
-@dataclass(frozen=True)
-class Moments:
-    """A shape of radius 1: its area and its centroid."""
-
-    area: float
-    x: float
-    y: float
-
-@cache
-def shape_moments(shape: str) -> Moments:
-    """Moments of a shape, from a fine drawing."""
-    side = 512
-    (rows, columns), cover = coverage(Obj(0, shape, "red", "large", 0.5, 0.5, 0.4), side)
-    y, x = (((np.arange(side) + 0.5) / side - 0.5) / 0.4 for _ in range(2))
-    x, y = x[columns], y[rows]
-    mass = float(cover.sum())
-    cx, cy = float(cover.sum(axis=0) @ x / mass), float(cover.sum(axis=1) @ y / mass)
-    return Moments(mass / (0.4 * side) ** 2, cx, cy)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A shape fitted to a map of opacities by its centroid and area.
-
-    Attributes:
-        x: Centre, fraction of the side; so are `y` and the radius `r`.
-        mass: Sum of the map, in pixels.
-        error: Squared difference between map and fitted shape, over the squared sum of the shape.
-        box: Where the map lies in the image.
-        weight: The map.
-    """
-
-    x: float
-    y: float
-    r: float
-    mass: float
-    error: float
-    box: Box
-    weight: Float
-
-
-def fit_shape(weight: Float, box: Box, shape: str, side: int) -> Fit:
-    """Fit a shape to an (h, w) map of firm opacities that lies at `box` in an image of `side` pixels."""
-    centres = (np.arange(side) + 0.5) / side
-    across, down = weight.sum(axis=0), weight.sum(axis=1)
-    mass = float(across.sum()) + 1e-6
-    moments = shape_moments(shape)
-    r = (mass / moments.area) ** 0.5 / side
-    x = float(across @ centres[box[1]] / mass) - moments.x * r
-    y = float(down @ centres[box[0]] / mass) - moments.y * r
-    drawn_box, cover = coverage(Obj(0, shape, "red", "large", x, y, r), side)
-    drawn = np.zeros((side, side), dtype=np.float32)
-    drawn[drawn_box] = firm(cover)
-    error = float(((drawn[box] - weight) ** 2).sum() / max(float((drawn**2).sum()), 1.0))
-    return Fit(x, y, r, mass, error, box, weight)
-
-
-def firm(opacity: Float) -> Float:
-    """Opacities stretched about one half, so that neither a ghost nor a slight see-through changes an area."""
-    return np.clip(2 * opacity - np.float32(0.5), 0, 1)
-
-
-def opacity_of(difference: Float, contrast: Float) -> Float:
-    """How far each pixel has gone from the empty scene to the object's colour, made firm; arrays are (3, h, w).
-
-    0 where the pixel has gone elsewhere, to a third colour.
-    """
-    energy = np.maximum((contrast**2).sum(axis=0), 1.0)
-    share = np.clip((difference * contrast).sum(axis=0) / energy, 0, 1)
-    aside = ((difference - share * contrast) ** 2).sum(axis=0)
-    return firm(np.asarray(np.where(aside < 45.0**2, share, 0), dtype=np.float32))
-
-
-def _settled(goal: Obj, found: Obj, pixel: float) -> Obj:
-    """What was found, less what measuring adds: the goal itself, or its size, where the difference is negligible."""
-    same_size = abs(found.r / goal.r - 1) < SIZE_NOISE
-    if same_size and max(abs(found.x - goal.x), abs(found.y - goal.y)) < pixel:
-        return goal
-    return found._replace(r=goal.r) if same_size else found
+    return np.asarray(np.diff(image, axis=0)[:, :-1] ** 2 + np.diff(image, axis=1)[:-1] ** 2, dtype=np.float32)
 
 
 def _jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -25,6 +25,10 @@ COLOURS: dict[str, tuple[int, int, int]] = {  # sRGB; the closest two, blue and 
 SIZES: dict[str, float] = {"small": 0.085, "medium": 0.12, "large": 0.165}  # radius, fraction of the side
 SIZE_JITTER = 0.06  # an object's radius is its size's, times 1 ± this
 
+# An object may be this many times smaller or larger than it should be. A half-tone between two sizes has the radius that
+# halves their areas, 0.87 of the larger at most and 1.2 of the smaller at least: it lies outside.
+SIZE_SLACK = (0.90, 1.15)
+
 RELATIONS = ("left", "right", "above", "below")
 PLACES: dict[str, tuple[int, int]] = {  # column and row of a 3 x 3 grid
     "top left": (0, 0), "top centre": (1, 0), "top right": (2, 0),
@@ -32,10 +36,12 @@ PLACES: dict[str, tuple[int, int]] = {  # column and row of a 3 x 3 grid
     "bottom left": (0, 2), "bottom centre": (1, 2), "bottom right": (2, 2),
 }  # fmt: skip
 
-HELD_OUT = frozenset(zip(COLOURS, ("star", "cross", "ring", "heart", "triangle", "diamond", "circle", "square"), strict=True))
+_PARTNERS = ("star", "cross", "ring", "heart", "triangle", "diamond", "circle", "square")
+HELD_OUT = frozenset(zip(COLOURS, _PARTNERS, strict=True))
 """The (colour, shape) pairs that train, val, test and ood-phrasing never show: one of each colour, one of each shape."""
 
-MARGIN = 0.03  # how far from a boundary a spatial statement must be to be said, and how far over it may go to be accepted
+# How far from a boundary a spatial statement must be to be said, and how far over it a placement may be to be accepted.
+MARGIN = 0.03
 
 
 class Obj(NamedTuple):
@@ -136,4 +142,4 @@ def overlap(a: Obj, b: Obj, gap: float = 0.0) -> bool:
 
 def size_range(size: str) -> tuple[float, float]:
     """Smallest and largest radius that still counts as this size."""
-    return SIZES[size] * 0.85, SIZES[size] * 1.18
+    return SIZES[size] * SIZE_SLACK[0], SIZES[size] * SIZE_SLACK[1]

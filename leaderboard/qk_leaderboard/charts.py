@@ -1,0 +1,204 @@
+"""Charts as SVG, drawn by Vega-Lite (vl-convert) while the site is built, so that pages read without JavaScript.
+
+Colours are the style sheet's own variables: one drawing serves light, dark and print.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from markupsafe import Markup, escape
+
+from qk_leaderboard.text import visible
+
+_INK, _MUTED, _LINE, _ACCENT = "var(--ink)", "var(--muted)", "var(--line)", "var(--accent)"
+_SERIES: Final = (_ACCENT, "var(--wrong)", "var(--right)", _MUTED)
+MANY: Final = 1000
+"""With more points than this, a scatter counts them in squares instead of drawing each."""
+
+_CONFIG: Final[dict[str, Any]] = {
+    "background": "transparent",
+    "font": "inherit",
+    "view": {"stroke": None},
+    "axis": {
+        "domainColor": _MUTED, "tickColor": _MUTED, "gridColor": _LINE, "labelColor": _MUTED, "titleColor": _MUTED,
+        "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 10, "labelPadding": 5,
+        "tickSize": 4,
+    },
+    "legend": {"labelColor": _INK, "titleColor": _MUTED, "labelFontSize": 12, "orient": "top", "title": None},
+    "header": {"labelColor": _INK, "labelFontSize": 13, "title": None},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Point:
+    """One marked value with whiskers; any end may be missing."""
+
+    name: str
+    x: float
+    y: float
+    x_low: float | None = None
+    x_high: float | None = None
+    y_low: float | None = None
+    y_high: float | None = None
+    muted: bool = False
+
+
+def quality_by_cost(points: Sequence[Point], x_title: str, y_title: str, *, share: bool) -> Markup:
+    """Cost from left to right on a logarithmic axis, quality upwards, both with whiskers."""
+    values = [_row(point) for point in points]
+    lowest = min(value for row in values for value in (row["x"], row["x_low"]))
+    highest = max(value for row in values for value in (row["x"], row["x_high"]))
+    x_scale = {"type": "log", "domain": [lowest / 1.6, highest * 1.6], "nice": False}
+    x = {
+        "field": "x",
+        "type": "quantitative",
+        "scale": x_scale,
+        "title": x_title,
+        "axis": {"tickCount": 6, "grid": False, "format": "~g"},
+    }
+    y_scale = {"domain": [0, 100]} if share else {"zero": False}
+    y = {"field": "y", "type": "quantitative", "scale": y_scale, "title": y_title}
+    colour = {"condition": {"test": "datum.muted", "value": _MUTED}, "value": _ACCENT}
+    layers = [
+        {
+            "mark": {"type": "rule", "strokeWidth": 1.5},
+            "encoding": {"x": {**x, "field": "x_low"}, "x2": {"field": "x_high"}, "y": y, "color": colour},
+        },
+        {
+            "mark": {"type": "rule", "strokeWidth": 1.5},
+            "encoding": {"x": x, "y": {**y, "field": "y_low"}, "y2": {"field": "y_high"}, "color": colour},
+        },
+        {"mark": {"type": "circle", "size": 70, "opacity": 1}, "encoding": {"x": x, "y": y, "color": colour}},
+        {
+            "mark": {"type": "text", "align": "left", "dx": 9, "dy": -8, "fontSize": 12, "fill": _INK, "limit": 160},
+            "encoding": {"x": x, "y": y, "text": {"field": "name"}},
+        },
+    ]
+    return _draw(
+        {"width": 620, "height": 340, "data": {"values": values}, "layer": layers}, f"{y_title} against {x_title}"
+    )
+
+
+def scatter(xs: Sequence[float], ys: Sequence[float], x_title: str, y_title: str) -> Markup:
+    """One point per sample and the line of equality; beyond `MANY` points, counts in squares."""
+    low, high = min((*xs, *ys)), max((*xs, *ys))
+    if high <= low:
+        low, high = low - 0.5, low + 0.5
+    scale = {"domain": [low, high], "nice": True, "zero": False}
+    x: dict[str, Any] = {"field": "x", "type": "quantitative", "title": x_title, "scale": scale}
+    y: dict[str, Any] = {"field": "y", "type": "quantitative", "title": y_title, "scale": scale}
+    points: dict[str, Any] = {
+        "mark": {"type": "circle", "size": 22, "opacity": 0.45, "fill": _ACCENT},
+        "encoding": {"x": x, "y": y},
+    }
+    values: list[dict[str, float]] = [{"x": a, "y": b} for a, b in zip(xs, ys, strict=True)]
+    if len(values) > MANY:
+        values = _squares(xs, ys, low, high)
+        sizes = {"domain": [1, max(value["n"] for value in values)], "range": [6, 62]}
+        points = {
+            "mark": {"type": "square", "opacity": 1, "fill": _ACCENT},
+            "encoding": {
+                "x": x, "y": y,
+                "size": {"field": "n", "type": "quantitative", "scale": sizes, "title": "samples"},
+            },
+        }  # fmt: skip
+    line = {
+        "data": {"values": [{"x": low, "y": low}, {"x": high, "y": high}]},
+        "mark": {"type": "line", "stroke": _MUTED, "strokeDash": [3, 3], "strokeWidth": 1},
+        "encoding": {"x": x, "y": y},
+    }
+    spec = {"width": 340, "height": 340, "data": {"values": values}, "layer": [line, points]}
+    return _draw(spec, f"{y_title} against {x_title}, sample by sample")
+
+
+def _squares(xs: Sequence[float], ys: Sequence[float], low: float, high: float) -> list[dict[str, float]]:
+    side = (high - low) / 44
+    counts: dict[tuple[int, int], int] = {}
+    for a, b in zip(xs, ys, strict=True):
+        key = (min(43, int((a - low) / side)), min(43, int((b - low) / side)))
+        counts[key] = counts.get(key, 0) + 1
+    return [{"x": low + (i + 0.5) * side, "y": low + (j + 0.5) * side, "n": n} for (i, j), n in sorted(counts.items())]
+
+
+def trend(points: Sequence[Point], y_title: str, *, share: bool) -> Markup:
+    """Versions in order from left to right, joined by a line."""
+    values = [_row(point) for point in points]
+    x = {"field": "name", "type": "ordinal", "sort": None, "title": None, "axis": {"labelAngle": 0, "labelLimit": 150}}
+    y = {
+        "field": "y",
+        "type": "quantitative",
+        "title": y_title,
+        "scale": {"domain": [0, 100]} if share else {"zero": False},
+    }
+    layers = [
+        {"mark": {"type": "line", "stroke": _LINE, "strokeWidth": 2}, "encoding": {"x": x, "y": y}},
+        {
+            "mark": {"type": "rule", "stroke": _ACCENT, "strokeWidth": 2},
+            "encoding": {"x": x, "y": {**y, "field": "y_low"}, "y2": {"field": "y_high"}},
+        },
+        {"mark": {"type": "circle", "size": 70, "opacity": 1, "fill": _ACCENT}, "encoding": {"x": x, "y": y}},
+    ]
+    width = max(260, 150 * len(values))
+    return _draw({"width": width, "height": 200, "data": {"values": values}, "layer": layers}, f"{y_title} by version")
+
+
+def curves(series: dict[str, list[tuple[float, float]]], x_title: str, y_title: str) -> Markup:
+    """Lines over steps, at most four, each named in the legend."""
+    names = [visible(name) for name in series][: len(_SERIES)]
+    values = [
+        {"s": name, "x": a, "y": b}
+        for name, line in zip(names, series.values(), strict=False)
+        for a, b in _thinned(line)
+        if math.isfinite(b)
+    ]
+    encoding = {
+        "x": {"field": "x", "type": "quantitative", "title": x_title, "axis": {"grid": False}},
+        "y": {"field": "y", "type": "quantitative", "title": y_title, "scale": {"zero": False}},
+        "color": {"field": "s", "type": "nominal", "scale": {"domain": names, "range": list(_SERIES[: len(names)])}},
+    }
+    spec = {
+        "width": 620,
+        "height": 240,
+        "data": {"values": values},
+        "mark": {"type": "line", "strokeWidth": 1.5},
+        "encoding": encoding,
+    }
+    return _draw(spec, f"{y_title} over {x_title}")
+
+
+def _thinned(line: list[tuple[float, float]], most: int = 400) -> list[tuple[float, float]]:
+    return line[:: math.ceil(len(line) / most)] if line else []
+
+
+def _row(point: Point) -> dict[str, Any]:
+    def end(value: float | None, default: float) -> float:
+        return default if value is None or not math.isfinite(value) else value
+
+    return {
+        "name": visible(point.name), "x": point.x, "y": point.y, "muted": point.muted,
+        "x_low": end(point.x_low, point.x), "x_high": end(point.x_high, point.x),
+        "y_low": end(point.y_low, point.y), "y_high": end(point.y_high, point.y),
+    }  # fmt: skip
+
+
+def _draw(spec: dict[str, Any], label: str) -> Markup:
+    import vl_convert
+
+    schema = "https://vega.github.io/schema/vega-lite/v5.json"
+    svg = vl_convert.vegalite_to_svg({"$schema": schema, "config": _CONFIG, "padding": 4, **spec}, vl_version="v5.21")
+    start = svg.index("viewBox=")
+    view = svg[start : svg.index('"', start + 9) + 1]
+    width, height = view[9:-1].split()[2:]
+    body = svg[svg.index(">") + 1 :].replace(' role="graphics-symbol"', "").replace(' role="graphics-object"', "")
+    head = f'<svg class="chart" role="img" {view} width="{width}" height="{height}" aria-label='
+    return Markup(f'{head}"{escape(visible(label))}">{_plain(body)}')  # its texts were escaped by Vega
+
+
+def _plain(body: str) -> str:
+    """The drawing without roles that would make its parts speak one by one inside an image."""
+    return re.sub(r' aria-(?:roledescription|label|hidden)="[^"]*"', "", body)

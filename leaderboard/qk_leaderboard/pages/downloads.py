@@ -1,0 +1,118 @@
+"""The downloads: every number of the site as CSV, JSON and Parquet."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from qk_leaderboard import scales
+from qk_leaderboard.site import Site
+
+_RISKY = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a text that begins so for a formula."""
+
+
+def write(site: Site) -> None:
+    """Write the files and `downloads.html`."""
+    folder = site.out / "downloads"
+    folder.mkdir()
+    listed = []
+    for name, about, frame in (
+        ("results", "One row per board, scope, metric and model: value, interval, N.", _results(site)),
+        (
+            "comparisons",
+            "One row per pair of models, scope and metric: paired difference, interval, test.",
+            _pairs(site),
+        ),
+        ("scores", "One row per output and metric, as in the runs.", _scores(site)),
+    ):
+        if len(frame):
+            files = _write(folder, name, frame)
+            listed.append({"name": name, "about": about, "rows": scales.count(len(frame)), "files": files,
+                           "columns": list(frame.columns)})  # fmt: skip
+    site.render("downloads.html", "downloads.html", title="Downloads", files=listed)
+
+
+def _write(folder: Path, name: str, frame: pd.DataFrame) -> list[dict[str, str]]:
+    frame.to_parquet(folder / f"{name}.parquet", index=False, compression="zstd")
+    safe = frame.copy()
+    for column in safe.select_dtypes(exclude="number").columns:
+        texts = safe[column].astype(object)
+        risky = texts.map(lambda value: isinstance(value, str) and value.startswith(_RISKY))
+        safe[column] = texts.where(~risky, "'" + texts.astype(str))
+    safe.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+    if name != "scores":
+        (folder / f"{name}.json").write_text(json.dumps(_records(frame), indent=1) + "\n")
+    found = sorted(folder.glob(f"{name}.*"))
+    return [
+        {"kind": path.suffix[1:], "href": f"downloads/{path.name}", "size": f"{path.stat().st_size / 1024:,.0f} KB"}
+        for path in found
+    ]
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    def plain(value: Any) -> Any:
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return [{str(key): plain(value) for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _results(site: Site) -> pd.DataFrame:
+    rows = []
+    for board in site.boards:
+        same = {
+            "suite": board.suite,
+            "suite_version": board.version,
+            "split": board.split,
+            "resolution": board.resolution,
+        }
+        for (scope, metric, model), cell in site.cells[board.id].items():
+            e = cell.estimate
+            rows.append(
+                {
+                    **same, "scope": scope, "metric": metric, "unit": board.metrics[metric].unit, "model": model,
+                    "value": e.value if e else None, "low": e.low if e else None, "high": e.high if e else None,
+                    "n": e.n if e else 0, "clusters": e.n_clusters if e else 0, "samples": cell.samples,
+                    "without_value": sum(cell.without.values()),
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _pairs(site: Site) -> pd.DataFrame:
+    rows = []
+    for board in site.boards:
+        duels = site.duels[board.id]
+        if duels is None:
+            continue
+        for view in site.views[board.id]:
+            for c in duels.on(view.scope, view.metric.id):
+                rows.append(
+                    {
+                        "suite": board.suite, "suite_version": board.version, "split": board.split,
+                        "resolution": board.resolution, "scope": view.scope.id, "metric": c.metric, "a": c.a.label,
+                        "b": c.b.label, "a_value": c.a.value, "b_value": c.b.value, "difference": c.difference,
+                        "low": c.low, "high": c.high, "p": c.p, "p_corrected": c.p_corrected, "test": c.test,
+                        "family": c.family, "effect": c.effect, "n": c.n, "clusters": c.n_clusters,
+                        "verdict": c.verdict,
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _scores(site: Site) -> pd.DataFrame:
+    parts = []
+    for board in site.boards:
+        frame = board.scores.copy()
+        frame.insert(1, "suite_version", board.version)
+        frame.insert(2, "split", board.split)
+        frame.insert(3, "resolution", board.resolution)
+        parts.append(frame)
+    whole = pd.concat(parts, ignore_index=True)
+    for column in whole.select_dtypes(include="category").columns:
+        whole[column] = whole[column].astype(str)
+    return whole

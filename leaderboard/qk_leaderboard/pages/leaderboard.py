@@ -1,0 +1,97 @@
+"""The first page: the leaderboard table, and the data its filters need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qk_leaderboard import scales
+from qk_leaderboard.boards import SUCCESS, Board
+from qk_leaderboard.costs import Cost
+from qk_leaderboard.site import Site, cost_note, milliseconds
+from qk_leaderboard.table import as_data
+from qk_leaderboard.text import script
+
+
+def write(site: Site) -> None:
+    """Write `index.html` and `data/leaderboard.js`."""
+    (site.out / "data" / "leaderboard.js").write_text(script("leaderboard", _data(site)))
+    board = site.boards[0]
+    view = site.views[board.id][0]
+    models: dict[str, dict[str, Any]] = {}
+    for other in site.boards:
+        for name in other.models:
+            models.setdefault(name, site.model(other, name))
+    site.render(
+        "index.html",
+        "index.html",
+        title="Leaderboard",
+        lead=_lead(site, board),
+        finding=_finding(site, board),
+        boards=site.boards,
+        view=view,
+        blank={"low": None, "high": None, "at": None},
+        models=models,
+        shown={row.model for row in view.rows},
+        ranked=any(row.rank for views in site.views.values() for other in views for row in other.rows),
+        caption=f"{view.scope.title}; {board.title}",
+        definition=f"{view.metric.id}: {view.metric.description}",
+        by_task=_by_task(site, board),
+    )
+
+
+def _lead(site: Site, board: Board) -> str:
+    runs = {id(entry.run): entry.run for held in board.entries.values() for entry in held}
+    seeds = len({seed for run in runs.values() for seed in run.manifest.spec.seeds})
+    tasks = f"{len(board.tasks)} task{'s' if len(board.tasks) != 1 else ''}"
+    samples = scales.count(site.galleries[board.id].count)
+    return (
+        f"{len(board.models)} models on {samples} samples of {tasks} ({board.title}),"
+        f" {seeds} seed{'s' if seeds != 1 else ''} each."
+    )
+
+
+def _finding(site: Site, board: Board) -> dict[str, Any] | None:
+    """What the first view shows about the top: who leads, and who cannot be told from the leader."""
+    duels = site.duels[board.id]
+    scope = board.scopes()[0]
+    if duels is None:
+        return None
+    ranks, groups = duels.ranks(scope)
+    if not groups:
+        return None
+    return {"scope": scope.title, "first": groups[0], "rest": groups[1:], "apart": len(groups) == len(ranks)}
+
+
+def _data(site: Site) -> dict[str, Any]:
+    boards = []
+    for board in site.boards:
+        scopes: dict[str, dict[str, Any]] = {}
+        for view in site.views[board.id]:
+            scope = {"id": view.scope.id, "title": view.scope.title, "metrics": []}
+            scopes.setdefault(view.scope.id, scope)["metrics"].append(view.metric.id)
+        costs = {name: _cost(cost) for name, cost in site.costs[board.id].items()}
+        boards.append({"id": board.id, "title": board.title, "scopes": list(scopes.values()), "costs": costs})
+    views = {f"{v.board}|{v.scope.id}|{v.metric.id}": as_data(v) for b in site.boards for v in site.views[b.id]}
+    parameters = {name: entry.card.parameters for name, entry in site.models.items()}
+    return {"boards": boards, "views": views, "models": parameters}
+
+
+def _cost(cost: Cost) -> list[Any]:
+    return [milliseconds(cost), cost.median, cost_note(cost)]
+
+
+def _by_task(site: Site, board: Board) -> dict[str, Any] | None:
+    """Success on each scope, models in the order of the first."""
+    views = [view for view in site.views[board.id] if view.metric.id == SUCCESS]
+    if len(views) < 2:
+        return None
+    rows = {view.scope.id: {row.model: row for row in view.rows} for view in views}
+    blank = {"value": scales.MISSING, "interval": "", "note": "", "rank": ""}
+    lines = [
+        {"model": row.model, "cells": [rows[view.scope.id].get(row.model, blank) for view in views]}
+        for row in views[0].rows
+    ]
+    scopes = [
+        {"title": v.scope.title, "href": "" if v.scope.is_group else site.task_href(board, v.scope.id)} for v in views
+    ]
+    return {"title": "Success by task", "scopes": scopes, "lines": lines}

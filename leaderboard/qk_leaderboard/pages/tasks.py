@@ -1,0 +1,82 @@
+"""The task pages: definition, results on every metric, examples, how outputs failed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from qk_bench.errors import QKBenchError
+from qk_bench.interfaces import Task
+from qk_bench.plugins import load_suite
+from qk_leaderboard import scales
+from qk_leaderboard.boards import SUCCESS, Board
+from qk_leaderboard.difference import LABELS
+from qk_leaderboard.gallery import kind_of_reason
+from qk_leaderboard.site import Site
+
+
+def write(site: Site) -> None:
+    """Write `tasks/index.html` and a page per task."""
+    listed = []
+    for board in site.boards:
+        for name, spec in board.tasks.items():
+            samples = sum(stop - start for start, stop in spec.indices)
+            task = _task(board, name)
+            about = task.description if task else ""
+            href = site.task_href(board, name)
+            listed.append(
+                {"board": board, "name": name, "about": about, "samples": scales.count(samples), "href": href}
+            )
+            _write_task(site, board, name, task, samples)
+    site.render("tasks.html", "tasks/index.html", title="Tasks", tasks=listed)
+
+
+def _task(board: Board, name: str) -> Task | None:
+    """The installed task, if it is the one that was run."""
+    try:
+        suite = load_suite(board.suite_ref)
+    except QKBenchError:
+        return None
+    return suite.tasks.get(name) if suite.digest() == board.digest else None
+
+
+def _write_task(site: Site, board: Board, name: str, task: Task | None, samples: int) -> None:
+    views = [view for view in site.views[board.id] if view.scope.id == name]
+    site.render(
+        "task.html",
+        site.task_href(board, name),
+        title=name,
+        board=board,
+        task=task,
+        samples=scales.count(samples),
+        spec=board.tasks[name],
+        views=views,
+        models={model: site.model(board, model) for model in board.models},
+        reasons=_reasons(board, name),
+        operations=_operations(board, name),
+        examples=site.galleries[board.id].examples[name],
+        cards=[site.model(board, model) for model in board.models],
+        gallery=site.gallery_href(board),
+        labels=list(LABELS.values()),
+    )
+
+
+def _reasons(board: Board, name: str) -> dict[str, Any]:
+    """Per model, how many outputs failed for which kind of reason."""
+    rows = board.scores[(board.scores["task"] == name) & (board.scores["metric"] == SUCCESS)]
+    wrong = rows[(rows["value"] == 0) & (rows["status"] == "ok")]
+    kinds = wrong["reason"].astype(str).map(kind_of_reason)
+    per_model = {model: Counter(kinds[(wrong["model"] == model).to_numpy()].tolist()) for model in board.models}
+    total: Counter[str] = sum(per_model.values(), Counter())
+    names = [kind for kind, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))][:12]
+    return {
+        "kinds": names,
+        "counts": {model: [counter[kind] for kind in names] for model, counter in per_model.items()},
+    }
+
+
+def _operations(board: Board, name: str) -> dict[str, int]:
+    """Samples per operation."""
+    rows = board.scores[board.scores["task"] == name][["operation", "sample_id"]].drop_duplicates()
+    counts = rows["operation"].astype(str).value_counts()
+    return {str(operation): int(n) for operation, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))}

@@ -1,0 +1,1 @@
+"""Published statements under test: claim files, what runs measure of them, and verdicts."""

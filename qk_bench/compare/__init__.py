@@ -1,0 +1,1 @@
+"""Paired, corrected comparisons of models from run directories, and the regression gate built on them."""

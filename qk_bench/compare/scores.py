@@ -1,0 +1,381 @@
+"""Reads the scores of run directories into arrays aligned by (sample, seed), or says why they cannot be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qk_bench.errors import DamagedRunError, NotComparableError, UsageError
+from qk_bench.manifest import Manifest
+from qk_bench.records import MetricColumn, ModelCard
+from qk_bench.stats import cluster_codes
+from qk_bench.store import AGGREGATES, OUTCOMES, SCORES, RunDirectory, read_lines
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Floats = NDArray[np.float64]
+SUCCESS = "success"
+FAILURES = frozenset({"model_error", "invalid_output", "timeout", "missing", "refused"})
+"""Statuses in which the model failed; in the others, a judge or a metric did, which says nothing of the model."""
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """All scores of some models on one task, aligned: row i of every array is the same (sample, seed).
+
+    Attributes:
+        suite: Name of the suite.
+        task: Name of the task.
+        samples: (n,) sample ids.
+        seeds: (n,) seed indices.
+        clusters: (n,) cluster labels.
+        values: By metric, (M, n) values, NaN where there is none. Failed outcomes are 0 for success.
+        failed: (M, n) whether the outcome is a failure of the model.
+        present: (M, n) whether the run holds the row at all.
+    """
+
+    suite: str
+    task: str
+    samples: NDArray[np.str_]
+    seeds: NDArray[np.int64]
+    clusters: NDArray[np.str_]
+    values: dict[str, Floats]
+    failed: NDArray[np.bool_]
+    present: NDArray[np.bool_]
+
+    def take(self, rows: NDArray[np.int64]) -> TaskScores:
+        """The same with these rows only, in this order."""
+        return replace(
+            self,
+            samples=self.samples[rows],
+            seeds=self.seeds[rows],
+            clusters=self.clusters[rows],
+            values={name: v[:, rows] for name, v in self.values.items()},
+            failed=self.failed[:, rows],
+            present=self.present[:, rows],
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory as far as comparisons need it."""
+
+    path: Path
+    manifest: Manifest
+    models: tuple[str, ...]
+    tasks: dict[tuple[str, str], TaskScores]
+    aggregates: tuple[dict[str, Any], ...]
+
+    def card(self, model: str) -> ModelCard:
+        """What a model declared."""
+        return next(m.card for m in self.manifest.spec.models if m.card.name == model)
+
+    @property
+    def columns(self) -> dict[str, MetricColumn]:
+        """The declared metric columns by id."""
+        return {c.id: c for metric in self.manifest.spec.metrics for c in metric.columns}
+
+
+def load_run(path: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        UsageError: The folder does not exist.
+        DamagedRunError: It is not a run, is not finished, or its scores cannot be read.
+    """
+    if not path.is_dir():
+        raise UsageError(f"{path} is not a folder", "name a folder that `qkbench run` wrote")
+    manifest = RunDirectory(path).read_manifest()
+    if manifest is None:
+        raise DamagedRunError(f"{path} is not a run: it has no manifest.json", "name a folder that `qkbench run` wrote")
+    if not (path / SCORES).is_file():
+        raise DamagedRunError(f"{path} has no {SCORES}: the run is {manifest.status}", "run the same command again")
+    for name in (SCORES, AGGREGATES, OUTCOMES):
+        if name in manifest.files and _sha256(path / name) != manifest.files[name]:
+            raise DamagedRunError(f"{path / name} is not what the run wrote", "run the same command again")
+    models = tuple(m.card.name for m in manifest.spec.models)
+    return Run(path, manifest, models, _tasks(path / SCORES, models), _aggregates(path / AGGREGATES))
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tasks(path: Path, models: tuple[str, ...]) -> dict[tuple[str, str], TaskScores]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = ["suite", "task", "model", "sample_id", "cluster", "metric", "status"]
+    try:
+        table = pq.read_table(path, columns=[*text, "seed", "value"], read_dictionary=text)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DamagedRunError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    table = table.combine_chunks().unify_dictionaries()
+    coded = {name: _codes(table[name]) for name in text}
+    seeds = table["seed"].to_numpy().astype(np.int64)
+    values = table["value"].to_numpy().astype(np.float64)
+    if unknown := set(coded["model"][1]) - set(models):
+        raise DamagedRunError(f"{path}: model {sorted(unknown)[0]} is not in the manifest")
+
+    result = {}
+    suite_codes, suite_names = coded["suite"]
+    task_codes, task_names = coded["task"]
+    for s, t in sorted({(int(s), int(t)) for s, t in np.unique(np.stack([suite_codes, task_codes]), axis=1).T}):
+        here = np.flatnonzero((suite_codes == s) & (task_codes == t))
+        part = {name: (codes[here], names) for name, (codes, names) in coded.items()}
+        key = (suite_names[s], task_names[t])
+        result[key] = _task(path, key, part, seeds[here], values[here], models)
+    return result
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
+    array = column.combine_chunks()
+    array = array.chunk(0) if hasattr(array, "chunk") else array
+    return array.indices.to_numpy().astype(np.int64), array.dictionary.to_pylist()
+
+
+def _task(
+    path: Path,
+    key: tuple[str, str],
+    coded: dict[str, tuple[NDArray[np.int64], list[str]]],
+    seeds: NDArray[np.int64],
+    values: Floats,
+    models: tuple[str, ...],
+) -> TaskScores:
+    """Turn the long rows of one task into arrays, models down and (sample, seed) across."""
+    samples, sample_names = coded["sample_id"]
+    order = np.argsort(np.array(sample_names, dtype=np.str_), kind="stable")  # rows in order of sample id, then seed
+    place = np.empty(order.size, dtype=np.int64)
+    place[order] = np.arange(order.size)
+    n_seeds = int(seeds.max()) + 1
+    unique, first, row = np.unique(place[samples] * n_seeds + seeds, return_index=True, return_inverse=True)
+    n_rows = unique.size
+    names = coded["model"][1]
+    model = np.array([models.index(name) for name in names], dtype=np.int64)[coded["model"][0]]
+    metric, metric_names = coded["metric"]
+    cell = (metric * len(models) + model) * n_rows + row
+    if np.bincount(cell).max() > 1:
+        raise DamagedRunError(f"{path}: a (model, sample, seed, metric) of {'/'.join(key)} has more than one score")
+    status, status_names = coded["status"]
+    failure = np.isin(np.array(status_names, dtype=np.str_), list(FAILURES))[status]
+    cube = np.full((len(metric_names), len(models), n_rows), np.nan)
+    cube.reshape(-1)[cell] = values
+    failed = np.zeros((len(models), n_rows), dtype=np.bool_)
+    failed[model[failure], row[failure]] = True
+    present = np.zeros_like(failed)
+    present[model, row] = True
+    has_rows = np.zeros(len(metric_names), dtype=np.bool_)
+    has_rows[metric] = True
+    scores = {name: cube[i] for i, name in enumerate(metric_names) if has_rows[i]}
+    if SUCCESS in scores:
+        scores[SUCCESS][failed & np.isnan(scores[SUCCESS])] = 0.0
+    cluster, cluster_names = coded["cluster"]
+    return TaskScores(
+        suite=key[0],
+        task=key[1],
+        samples=np.array(sample_names, dtype=np.str_)[samples[first]],
+        seeds=seeds[first],
+        clusters=np.array(cluster_names, dtype=np.str_)[cluster[first]],
+        values=scores,
+        failed=failed,
+        present=present,
+    )
+
+
+def _aggregates(path: Path) -> tuple[dict[str, Any], ...]:
+    if not path.is_file():
+        return ()
+    import pyarrow.parquet as pq
+
+    return tuple(pq.read_table(path).to_pylist())
+
+
+def image_hashes(run: Run, model: str) -> dict[tuple[str, str, str, int], str]:
+    """What came back for each (suite, task, sample, seed): the hash of the image, or the name of the failure."""
+    found = {}
+    for offset, line in read_lines(run.path / OUTCOMES):
+        try:
+            outcome = json.loads(line)
+            if outcome["model"] == model:
+                key = (outcome["suite"], outcome["task"], outcome["sample_id"], outcome["seed"])
+                found[key] = outcome["image"] or outcome["status"]
+        except (ValueError, KeyError, TypeError):
+            raise DamagedRunError(f"{run.path / OUTCOMES}: the line at byte {offset} is not an outcome") from None
+    return found
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A model of a run, under a label that is unique in the comparison."""
+
+    run: Run
+    model: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """Entrants with their scores aligned task by task; index i of every (M, n) array is entrant i."""
+
+    entrants: tuple[Entrant, ...]
+    tasks: tuple[TaskScores, ...]
+    notes: tuple[str, ...]
+
+
+def align(entrants: tuple[Entrant, ...], *, intersect: bool) -> Field:
+    """Bring entrants together on the same (sample, seed) rows.
+
+    Args:
+        entrants: Models, of one run or of several.
+        intersect: Whether to compare on the rows that all have, instead of refusing where they differ.
+
+    Raises:
+        NotComparableError: Suites, splits, resolutions or samples differ; the message names the first difference.
+    """
+    runs = list({id(e.run): e.run for e in entrants}.values())
+    for other in runs[1:]:
+        _check_alike(runs[0], other)
+    shared = [key for key in runs[0].tasks if all(key in run.tasks for run in runs)]
+    every = list(dict.fromkeys(key for run in runs for key in run.tasks))
+    notes = []
+    for run in runs:
+        if run.manifest.status != "complete":
+            if not intersect:
+                raise NotComparableError(
+                    f"the run in {run.path} is {run.manifest.status}",
+                    "finish it, or pass --intersect to use what there is",
+                )
+            notes.append(f"the run in {run.path} is {run.manifest.status}")
+    if left_out := [f"{suite}/{task}" for suite, task in every if (suite, task) not in shared]:
+        if not intersect or not shared:
+            holders = [str(run.path) for run in runs if tuple(left_out[0].split("/", 1)) in run.tasks]
+            raise NotComparableError(
+                f"task {left_out[0]} is only in {', '.join(holders)}",
+                "compare runs of the same tasks, or pass --intersect" if shared else "the runs have no task in common",
+            )
+        notes.append(f"compared on the tasks in common; left out: {', '.join(left_out)}")
+    tasks = []
+    for key in shared:
+        scores, note = _align_task(key, entrants, intersect=intersect)
+        tasks.append(scores)
+        notes += [note] if note else []
+    return Field(entrants, tuple(tasks), tuple(notes))
+
+
+def _check_alike(a: Run, b: Run) -> None:
+    """Refuse runs that asked different questions."""
+    for what in ("split", "resolution"):
+        x, y = getattr(a.manifest.spec, what), getattr(b.manifest.spec, what)
+        if x != y:
+            raise NotComparableError(f"{what} differs: {x} in {a.path}, {y} in {b.path}")
+    suites_b = {s.name: s for s in b.manifest.spec.suites}
+    for suite in a.manifest.spec.suites:
+        other = suites_b.get(suite.name)
+        if other is None:
+            continue  # then its tasks are not shared
+        if suite.version != other.version:
+            raise NotComparableError(
+                f"version of suite {suite.name} differs: {suite.version} in {a.path}, {other.version} in {b.path}",
+                "run both with one version",
+            )
+        if suite.digest != other.digest:
+            raise NotComparableError(
+                f"content of suite {suite.name} differs: {suite.digest[:12]} in {a.path}, "
+                f"{other.digest[:12]} in {b.path}",
+                "the version is the same but the samples are not: run both with one installation",
+            )
+
+
+def _align_task(key: tuple[str, str], entrants: tuple[Entrant, ...], *, intersect: bool) -> tuple[TaskScores, str]:
+    """Align one task; the note says what was left out, empty if nothing was."""
+    parts = [e.run.tasks[key] for e in entrants]
+    index = [e.run.models.index(e.model) for e in entrants]
+    note = ""
+    if not _same_rows(parts, index):
+        rows = [_rows(part, i) for part, i in zip(parts, index, strict=True)]
+        common = sorted(set(rows[0]).intersection(*rows[1:]))
+        if any(len(held) != len(common) for held in rows):
+            note = _difference("/".join(key), entrants, rows, common, intersect=intersect)
+        parts = [p.take(np.array([held[r] for r in common], np.int64)) for p, held in zip(parts, rows, strict=True)]
+    for entrant, part in zip(entrants, parts, strict=True):
+        if not np.array_equal(part.clusters, parts[0].clusters):
+            raise NotComparableError(
+                f"{'/'.join(key)}: the clusters of {entrant.label} are not those of {entrants[0].label}"
+            )
+    metrics = [m for m in parts[0].values if all(m in part.values for part in parts)]
+    aligned = replace(
+        parts[0],
+        values={m: np.stack([p.values[m][i] for p, i in zip(parts, index, strict=True)]) for m in metrics},
+        failed=np.stack([p.failed[i] for p, i in zip(parts, index, strict=True)]),
+        present=np.stack([p.present[i] for p, i in zip(parts, index, strict=True)]),
+    )
+    return aligned, note
+
+
+def _same_rows(parts: list[TaskScores], index: list[int]) -> bool:
+    first = parts[0]
+    return all(
+        part.present[i].all()
+        and np.array_equal(part.samples, first.samples)
+        and np.array_equal(part.seeds, first.seeds)
+        for part, i in zip(parts, index, strict=True)
+    )
+
+
+def _rows(scores: TaskScores, model: int) -> dict[tuple[str, int], int]:
+    """Where each (sample id, seed) that the model has stands."""
+    places = np.flatnonzero(scores.present[model])
+    keys = zip(scores.samples[places].tolist(), scores.seeds[places].tolist(), strict=True)
+    return dict(zip(keys, places.tolist(), strict=True))
+
+
+def _difference(
+    name: str,
+    entrants: tuple[Entrant, ...],
+    rows: list[dict[tuple[str, int], int]],
+    common: list[tuple[str, int]],
+    *,
+    intersect: bool,
+) -> str:
+    """How sample sets differ: a note if the rows in common are wanted, else an error."""
+    by_size = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+    most, least = by_size[0], by_size[-1]
+    text = (
+        f"{name}: {entrants[most].label} has {len(rows[most])} (sample, seed) rows, "
+        f"{entrants[least].label} has {len(rows[least])}, {len(common)} are common to all"
+    )
+    if not intersect or not common:
+        sample, seed = min(set().union(*rows) - set(common))
+        mend = "run what is missing, or pass --intersect" if common else "the runs have no sample in common"
+        raise NotComparableError(f"sample sets differ: {text}; sample {sample} seed {seed} is not", mend)
+    return f"compared on the rows in common; {text}"
+
+
+def pooled(tasks: tuple[TaskScores, ...], name: str) -> TaskScores:
+    """All tasks together; tasks of one suite share its clusters."""
+    metrics = [m for m in tasks[0].values if all(m in t.values for t in tasks)]
+    return TaskScores(
+        suite=tasks[0].suite if len({t.suite for t in tasks}) == 1 else name,
+        task=name,
+        samples=np.concatenate([np.char.add(f"{t.suite}/{t.task}/", t.samples) for t in tasks]),
+        seeds=np.concatenate([t.seeds for t in tasks]),
+        clusters=np.concatenate([np.char.add(f"{t.suite}/", t.clusters) for t in tasks]),
+        values={m: np.concatenate([t.values[m] for t in tasks], axis=1) for m in metrics},
+        failed=np.concatenate([t.failed for t in tasks], axis=1),
+        present=np.concatenate([t.present for t in tasks], axis=1),
+    )
+
+
+def codes_of(scores: TaskScores) -> NDArray[np.int64]:
+    """(n,) cluster codes."""
+    return cluster_codes(scores.clusters)

@@ -1,0 +1,161 @@
+"""What FID, KID and precision / recall share: features of outputs and references, subsets of them, and the ids.
+
+For an editing task the references are the targets, each counted once however many seeds there are; the id says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qk_bench.interfaces import Scored, SetMetric, SetValue
+from qk_bench.metrics.features import FeatureReader, Features, FeatureStore
+from qk_bench.metrics.inception import Inception
+from qk_bench.metrics.inputs import target
+from qk_bench.metrics.intervals import (
+    FEWEST_UNITS,
+    HalfSamples,
+    Unit,
+    clustered_units,
+    half_samples,
+    interval,
+    single_units,
+)
+from qk_bench.metrics.requirements import available
+from qk_bench.metrics.resize import Resize
+from qk_bench.records import MetricColumn
+
+_REVISION = 1  # of the statistics: raise it when one changes its value, so that stored values are not used
+
+Statistic = Callable[[Features, Features], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Features of outputs (N, D) and references (M, D), the keys of their images, and subsets of both."""
+
+    outputs: Features
+    references: Features
+    output_keys: list[bytes]
+    reference_keys: list[bytes]
+    halves: HalfSamples
+    store: FeatureStore
+
+    def resampled(self, statistic: Statistic) -> NDArray[np.float64]:
+        """A statistic of each subset: (R, values)."""
+        return np.array([statistic(self.outputs[a], self.references[b]) for a, b in self.halves.draws])
+
+
+class DistributionMetric(SetMetric):
+    """A comparison of two sets of images by their Inception features."""
+
+    needs = frozenset(("target",))
+    default = False
+    resize: ClassVar[Resize] = "clean"
+    settings: ClassVar[str] = ""  # of the statistic, as they stand in the id
+    minimum: ClassVar[int]  # fewest images of a set
+    statistics: ClassVar[tuple[MetricColumn, ...]]  # the columns, with a name for an id
+
+    @abstractmethod
+    def estimate(self, sets: Sets) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+        """The statistic, one value per column, and those of the subsets, (R, columns)."""
+
+    @property
+    def columns(self) -> tuple[MetricColumn, ...]:
+        """The columns; each value's own id adds the sizes of the sets."""
+        return tuple(c.model_copy(update={"id": self._id(c, "targets")}) for c in self.statistics)
+
+    def availability(self) -> tuple[bool, str]:
+        """Needs torch and Inception's weights: without them nothing is called FID."""
+        return available(("torch", "safetensors"), (Inception.name,), "metrics")
+
+    def compute(self, items: Iterator[Scored]) -> tuple[SetValue, ...]:
+        """Outputs against the targets of their samples; what is of one cluster is resampled together."""
+        reader, store = self._reader()
+        outputs: list[tuple[bytes, str]] = []
+        references: dict[str, tuple[bytes, str]] = {}  # by sample
+        for item in items:
+            outputs.append((reader.add(item.image), item.sample.cluster))
+            if item.sample.id not in references:
+                references[item.sample.id] = reader.add(target(item)), item.sample.cluster
+        units = clustered_units([name for _, name in outputs], [name for _, name in references.values()])
+        keys = [key for key, _ in outputs], [key for key, _ in references.values()]
+        return self._values(reader, store, *keys, [units], "targets")
+
+    def compare(
+        self, outputs: Iterable[NDArray[np.uint8]], references: Iterable[NDArray[np.uint8]]
+    ) -> tuple[SetValue, ...]:
+        """Two sets of images that have nothing to do with each other, such as two folders."""
+        reader, store = self._reader()
+        keys = [reader.add(image) for image in outputs], [reader.add(image) for image in references]
+        return self._values(reader, store, *keys, single_units(len(keys[0]), len(keys[1])), "folder")
+
+    def _reader(self) -> tuple[FeatureReader, FeatureStore]:
+        extractor = Inception(self.resize)
+        store = FeatureStore.of(extractor)
+        return FeatureReader(extractor, store), store
+
+    def _values(
+        self,
+        reader: FeatureReader,
+        store: FeatureStore,
+        output_keys: list[bytes],
+        reference_keys: list[bytes],
+        strata: list[list[Unit]],
+        reference: str,
+    ) -> tuple[SetValue, ...]:
+        n, m = len(output_keys), len(reference_keys)
+        size = str(n) if n == m else f"{n}:{m}"
+        ids = [self._id(column, reference, size) for column in self.statistics]
+        if min(n, m) < self.minimum:
+            reason = f"{min(n, m)} images; {self.statistics[0].id} needs {self.minimum} on each side"
+            return tuple(SetValue(None, None, None, n, reason, identifier) for identifier in ids)
+        halves = half_samples(strata) or HalfSamples([], 0, 0)
+        few = f"no interval: fewer than {FEWEST_UNITS} clusters" if not halves.draws else ""
+        features = reader.features(output_keys), reader.features(reference_keys)
+        values, resampled = self._stored_estimate(Sets(*features, output_keys, reference_keys, halves, store))
+        bounds: list[tuple[float | None, float | None]] = [(None, None)] * len(values)
+        if halves.draws:
+            bounds = [
+                _within(column, interval(value, resampled[:, i], halves))
+                for i, (column, value) in enumerate(zip(self.statistics, values, strict=True))
+            ]
+        return tuple(
+            SetValue(value, low, high, n, few, identifier)
+            for value, (low, high), identifier in zip(values, bounds, ids, strict=True)
+        )
+
+    def _stored_estimate(self, sets: Sets) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+        """`estimate`, kept by the content of both sets: the subsets cost more than reading the features again."""
+        kind = type(self)
+        key = hashlib.sha256(f"estimate {_REVISION} {kind.__module__}.{kind.__qualname__} {self.settings}".encode())
+        for keys in (sets.output_keys, sets.reference_keys):
+            key.update(len(keys).to_bytes(8, "big") + b"".join(keys))
+        for draw in sets.halves.draws:
+            key.update(b"".join(side.astype("<i8").tobytes() + b"|" for side in draw))
+        width = len(self.statistics)
+        if (stored := sets.store.get([key.digest()]).get(key.digest())) is not None:
+            rows = np.frombuffer(stored, np.float64).reshape(-1, width)
+            return tuple(map(float, rows[0])), rows[1:]
+        values, resampled = self.estimate(sets)
+        rows = np.vstack([np.array(values, np.float64), np.asarray(resampled, np.float64).reshape(-1, width)])
+        sets.store.put([(key.digest(), rows.tobytes())])
+        return values, rows[1:]
+
+    def _id(self, column: MetricColumn, reference: str, size: str = "") -> str:
+        parts = [f"{Inception.name},{self.resize}-resize", self.settings, f"ref={reference}", size and f"n={size}"]
+        return f"{column.id}[{','.join(part for part in parts if part)}]"
+
+
+def _within(column: MetricColumn, bounds: tuple[float, float]) -> tuple[float, float]:
+    low, high = bounds
+    return (
+        low if column.low is None else max(low, column.low),
+        high if column.high is None else min(high, column.high),
+    )

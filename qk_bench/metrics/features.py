@@ -1,0 +1,130 @@
+"""Features of images, computed once per content: whatever run, model or metric asks, the cache answers.
+
+The cache is an SQLite file per extractor in the cache folder. SQLite's own locking makes it safe for several processes;
+a row is a function of its key (sha256 of the pixels), so that it does not matter who writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import zlib
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qk_bench.errors import QKBenchError
+from qk_bench.records import pixels_digest
+from qk_bench.weights import cache_folder, table
+
+Features = NDArray[np.float32]
+
+
+class Extractor(Protocol):
+    """Turns images into features; `id` says how, resizing included."""
+
+    id: str
+    name: str
+    dimensions: int
+
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> Features:
+        """Features (B, dimensions) of B images (H, W, 3) uint8."""
+
+
+class FeatureStore:
+    """Arrays by key, on disk, each with a checksum; a row that fails it is as good as absent.
+
+    Args:
+        path: The SQLite file; made where absent.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(self._connect()) as connection, connection:
+                connection.execute("CREATE TABLE IF NOT EXISTS arrays (key BLOB PRIMARY KEY, crc INTEGER, data BLOB)")
+        except (OSError, sqlite3.Error) as error:
+            raise QKBenchError(f"the feature cache {path} cannot be used: {error}", "delete it") from error
+
+    @classmethod
+    def of(cls, extractor: Extractor) -> FeatureStore:
+        """The store of an extractor in the cache folder; other weights or another resize are another file."""
+        weights = table()[extractor.name].converted.sha256[:12]
+        return cls(cache_folder() / "features" / f"{extractor.id.replace(',', '-')}-{weights}.sqlite")
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """What is stored under keys."""
+        found: dict[bytes, bytes] = {}
+        with closing(self._connect()) as connection:
+            for start in range(0, len(keys), 500):  # SQLite's limit on variables is 999 in old builds
+                some = keys[start : start + 500]
+                marks = ",".join("?" * len(some))
+                for key, crc, data in connection.execute(f"SELECT * FROM arrays WHERE key IN ({marks})", some):
+                    if zlib.crc32(data) == crc:
+                        found[key] = data
+        return found
+
+    def put(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Store rows in one transaction."""
+        with closing(self._connect()) as connection, connection:
+            filled = ((key, zlib.crc32(data), data) for key, data in rows)
+            connection.executemany("INSERT OR REPLACE INTO arrays VALUES (?, ?, ?)", filled)
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=120)
+
+
+class FeatureReader:
+    """Takes images one by one, holds few of them, and gives back their features.
+
+    Args:
+        extractor: What computes features that are not stored.
+        store: Where they are kept; None computes all of them.
+    """
+
+    chunk = 64
+    batch = 8
+
+    def __init__(self, extractor: Extractor, store: FeatureStore | None) -> None:
+        self._extractor = extractor
+        self.store = store
+        self._rows: dict[bytes, Features] = {}
+        self._pending: dict[bytes, NDArray[np.uint8]] = {}
+
+    def add(self, image: NDArray[np.uint8]) -> bytes:
+        """Take an (H, W, 3) uint8 image; returns its key."""
+        key = bytes.fromhex(pixels_digest(image))
+        if key not in self._rows and key not in self._pending:
+            self._pending[key] = image
+            if len(self._pending) >= self.chunk:
+                self._flush()
+        return key
+
+    def features(self, keys: Sequence[bytes]) -> Features:
+        """The (N, D) features of images taken before, in the order of keys."""
+        self._flush()
+        return np.stack([self._rows[key] for key in keys])
+
+    def _flush(self) -> None:
+        size = 4 * self._extractor.dimensions
+        stored = self.store.get(list(self._pending)) if self.store else {}
+        for key, data in stored.items():
+            if len(data) == size:
+                self._rows[key] = np.frombuffer(data, np.float32)
+        missing = [key for key in self._pending if key not in self._rows]
+        for start in range(0, len(missing), self.batch):
+            keys = missing[start : start + self.batch]
+            self._rows.update(zip(keys, self._extractor([self._pending[key] for key in keys]), strict=True))
+        if self.store and missing:
+            self.store.put((key, self._rows[key].tobytes()) for key in missing)
+        self._pending.clear()
+
+
+def set_key(kind: str, keys: Iterable[bytes]) -> bytes:
+    """The key of something computed from a set of images, whatever their order."""
+    return hashlib.sha256(kind.encode() + b"".join(sorted(keys))).digest()

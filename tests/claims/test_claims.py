@@ -1,0 +1,196 @@
+"""Promises of `qkbench claims`: the verdicts, and the claims that ship."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from simulated import simulate, write_run
+from typer.testing import CliRunner
+
+from qk_bench.claims.judge import decide, inconsistency, judge
+from qk_bench.claims.load import installed, read
+from qk_bench.claims.records import ClaimFile, ClaimVerdict, Says
+from qk_bench.cli import app
+from qk_bench.compare.scores import load_run
+from qk_bench.errors import UsageError
+
+CLAIMS = {
+    "format": "qk-bench claims",
+    "format_version": 1,
+    "subject": "a test",
+    "sources": {"paper": {"kind": "paper", "title": "T"}},
+    "roles": {
+        "new": {"description": "", "models": ["qk", "qk:*"]},
+        "old": {"description": "", "models": ["base*"], "parameters": 1e9},
+    },
+    "claims": [],
+}
+
+
+def _file(*claims: dict[str, object]) -> ClaimFile:
+    base = {"source": "paper", "quote": "q", "data": "d"}
+    return ClaimFile.model_validate({**CLAIMS, "claims": [{"id": f"c{i}", **base, **c} for i, c in enumerate(claims)]})
+
+
+def _says(value: float, **kw: object) -> dict[str, object]:
+    margin = {} if "bound" in kw else {"margin": 0.05}
+    return {"says": {"metric": "success", "model": "new", "value": value, **margin, **kw}}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rates, drifts = {"base": 0.6, "qk:micro": 0.8}, {"base": 2.0, "qk:micro": 1.0}
+    tasks = {t: simulate(300, rates, key=i, drifts=drifts) for i, t in enumerate(("color_swap", "removal"))}
+    same = {"suite": "scenes", "suite_version": "1", "split": "test", "resolution": 64, "task": "removal"}
+    sets = [
+        {**same, "metric": "fid[n=50]", "model": m, "value": v, "low": v - 1, "high": v + 1, "n": 90, "status": "ok",
+        "reason": ""} for m, v in (("base", 20.0), ("qk:micro", 10.0))
+    ]  # fmt: skip
+    path = write_run(tmp_path_factory.mktemp("claims") / "run", tasks, aggregates=sets)
+    timings = [
+        {"model": m, "suite": "scenes", "task": t, "sample_id": f"{t}-{i:06d}",
+         "seed": s, "seconds": seconds * 2, "requests": 2}
+        for m, seconds in (("base", 0.1), ("qk:micro", 0.12)) for t in tasks for i in range(300) for s in range(3)
+    ]  # fmt: skip
+    (path / "timings.jsonl").write_text("".join(json.dumps(t) + "\n" for t in timings))
+    return path
+
+
+def _verdict(run: Path, claim: dict[str, object]) -> ClaimVerdict:
+    return judge(_file(claim), [load_run(run)], {}).verdicts[0]
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict"),
+    [
+        (_says(0.8), "supported"),
+        (_says(0.6), "contradicted"),
+        (_says(0.84), "inconclusive"),
+        (_says(0.8, task="removal"), "supported"),
+        (_says(0.1, baseline="old", measure="difference", bound="at least"), "supported"),
+        (_says(0.35, baseline="old", measure="relative change", bound="at least"), "inconclusive"),
+        (_says(0.6, baseline="old", measure="relative change", bound="at least"), "contradicted"),
+        (_says(-0.3, metric="drift", baseline="old", measure="relative change", bound="at most"), "supported"),
+        (_says(-0.5, metric="fid*", baseline="old", measure="relative change", margin=0.2), "supported"),
+        (_says(0.2, metric="latency", baseline="old", measure="relative change", margin=0.05), "supported"),
+    ],
+)
+def test_verdict_compares_the_interval_with_the_claim(run: Path, claim: dict[str, object], verdict: str) -> None:
+    found = _verdict(run, claim)
+    assert found.verdict == verdict, found
+    assert found.measurement is not None
+    assert found.measurement.low < found.measurement.high or claim["says"]["metric"] == "latency"  # type: ignore[index]
+
+
+def test_a_bound_is_met_only_by_the_whole_interval() -> None:
+    says = Says(metric="m", model="new", value=0.1, bound="at least")
+    assert decide(says, 0.11, 0.2)[0] == "supported"
+    assert decide(says, 0.05, 0.2)[0] == "inconclusive"
+    assert decide(says, 0.0, 0.09)[0] == "contradicted"
+    assert decide(says, None, None)[0] == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("claim", "part"),
+    [
+        (_says(0.5, metric="geneval"), "has no metric geneval"),
+        (_says(0.5, task="insertion"), "has no task insertion"),
+        (_says(1e8, metric="parameters"), "does not declare its parameters"),
+        ({"untestable": "no data was published"}, "no data was published"),
+    ],
+)
+def test_what_cannot_be_tested_says_why(run: Path, claim: dict[str, object], part: str) -> None:
+    found = _verdict(run, claim)
+    assert found.verdict == "not testable here"
+    assert part in found.reason
+
+
+def test_figures_that_do_not_fit_each_other_are_inconsistent_whatever_is_measured(run: Path) -> None:
+    derivations = [{"relation": "relative change", "of": ["c0", x], "tolerance": 0.002} for x in ("c1", "c2")]
+    claims = [_says(0.832), _says(0.704), _says(0.601)]
+    wrong = {**_says(0.286, baseline="old", measure="relative change", bound="at least"), "follows_from": derivations}
+    right = {**_says(0.182, baseline="old", measure="relative change", bound="at least"), "follows_from": derivations}
+    file = _file(*claims, wrong, right)
+    assert "neither 0.1818" in inconsistency(file.claims[3], file)
+    assert inconsistency(file.claims[4], file) == ""
+    verdicts = judge(file, [load_run(run)], {}).verdicts
+    assert verdicts[3].verdict == "inconsistent"
+    assert verdicts[3].measurement is not None
+
+
+def test_a_test_on_other_data_or_another_size_is_an_analogue(run: Path) -> None:
+    other = _verdict(run, _says(0.8, model="old"))
+    assert other.measurement is not None
+    assert other.measurement.kind == "analogue"
+    assert "scenes" in other.measurement.scale
+    same = _verdict(run, {**_says(0.8), "suites": ["scenes"]})
+    assert same.measurement is not None
+    assert same.measurement.kind == "analogue"  # the size of neither is known
+    assert "size not declared" in same.measurement.scale
+
+
+def test_of_several_runs_the_one_with_most_clusters_decides(run: Path, tmp_path: Path) -> None:
+    small = write_run(tmp_path / "small", {"removal": simulate(20, {"qk:micro": 0.1})})
+    found = judge(_file(_says(0.8)), [load_run(small), load_run(run)], {}).verdicts[0]
+    assert found.measurement is not None
+    assert found.measurement.run == str(run)
+    assert [m.run for m in found.others] == [str(small)]
+
+
+def test_the_user_may_say_which_model_stands_for_a_role(run: Path) -> None:
+    found = judge(_file(_says(0.58)), [load_run(run)], {"new": "base"}).verdicts[0]
+    assert found.verdict == "supported"
+    with pytest.raises(UsageError, match="no claim speaks of 'nwe'"):
+        judge(_file(_says(0.6)), [], {"nwe": "base"})
+
+
+def test_failures_count_against_a_success_claim(tmp_path: Path) -> None:
+    values = simulate(200, {"qk": 0.9})
+    values["qk"]["success"][::2] = np.nan
+    run = write_run(tmp_path / "r", {"t": values})
+    assert _verdict(run, _says(0.9)).verdict == "contradicted"
+
+
+def test_shipped_claims_are_found_whole_and_name_the_inconsistencies() -> None:
+    file = read(installed()["query-kontext"])
+    assert {s.kind for s in file.sources.values()} == {"paper", "article", "third party"}
+    verdicts = {v.claim.id: v for v in judge(file, [], {}).verdicts}
+    assert verdicts["article-fidelity-gain"].verdict == "inconsistent"
+    assert "COCO-EDITS, which cannot be found" in verdicts["article-fidelity-gain"].reason
+    assert verdicts["article-success-table"].verdict == "inconsistent"
+    assert verdicts["article-fid-reduction"].verdict == "not testable here"
+    assert "the sources disagree" in verdicts["article-parameters"].reason
+    assert all(v.reason for v in verdicts.values())
+
+
+def test_report_is_markdown_with_quotations_and_json_without_nan(run: Path) -> None:
+    page = CliRunner().invoke(app, ["claims", str(run), "--format", "markdown"])
+    assert page.exit_code == 0
+    assert "> 6.2M extra parameters" in page.stdout
+    data = json.loads(CliRunner().invoke(app, ["claims", str(run), "--format", "json"]).stdout)
+    assert data[0]["format"] == "qk-bench claim report"
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"claims": [{"id": "a", "source": "web", "quote": "q", "data": "d", "untestable": "u"}]}, "'web' is not"),
+        ({"claims": [{"id": "a", "source": "paper", "quote": "q", "data": "d"}]}, "claims.0"),
+        ({"claims": [{"id": "a", "source": "paper", "quote": "q", "data": "d", "untestable": "u"}] * 2}, "there twice"),
+        ({"format": "other"}, "format"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_claim_file_is_one_line_with_the_field(
+    tmp_path: Path, change: dict[str, object], part: str
+) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump({**CLAIMS, **change}))
+    with pytest.raises(UsageError) as error:
+        read(path)
+    assert part in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,213 @@
+"""Set metrics end to end on real weights: ids, refusals, cache, broken files, memory."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from qk_bench.metrics.distribution import Sets
+from qk_bench.metrics.features import FeatureReader, Features, FeatureStore
+from qk_bench.metrics.fid import Fid
+from qk_bench.metrics.folders import Folder, score_folders
+from qk_bench.metrics.kid import Kid
+from qk_bench.metrics.precision_recall import PrecisionRecall
+from qk_bench.metrics.psnr import Psnr
+from tests.metrics.items import scored
+from tests.metrics.photographs import crops, disturbed, write_folder
+
+
+class FewFid(Fid):
+    """FID of few images, for tests only."""
+
+    minimum = 10
+
+
+class FewKid(Kid):
+    """KID of few images, for tests only."""
+
+    minimum = 10
+
+
+class FewPrecisionRecall(PrecisionRecall):
+    """Precision and recall of few images, for tests only."""
+
+    minimum = 10
+
+
+class Projection:
+    """A real, quick extractor: 64 features by a fixed projection of the mean colours of an 8 × 8 grid."""
+
+    id = "projection"
+    name = "inception-tf"
+    dimensions = 64
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._matrix = np.random.default_rng(0).normal(size=(192, 64)).astype(np.float32)
+
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> Features:
+        self.calls += len(images)
+        grids = [i.reshape(8, i.shape[0] // 8, 8, i.shape[1] // 8, 3).mean(axis=(1, 3)) for i in images]
+        return np.stack([grid.ravel() for grid in grids]).astype(np.float32) @ self._matrix
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two folders of unrelated photographs, a broken file among the first."""
+    root = tmp_path_factory.mktemp("photographs")
+    first = write_folder(root / "a", crops(12, 64, 0, ("astronaut", "coffee")))
+    second = write_folder(root / "b", crops(12, 64, 1, ("china", "flower")))
+    (first / "zz-broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return first, second
+
+
+def test_two_folders_of_photographs_are_scored_with_the_broken_file_named(
+    pinned_weights: None, folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("weights", "features"):
+        (tmp_path / folder).mkdir()
+    from qk_bench import weights
+
+    (tmp_path / "weights" / "inception-tf.safetensors").symlink_to(weights.path("inception-tf"))
+    monkeypatch.setenv("QK_BENCH_CACHE", str(tmp_path))
+    metrics = {"fid": FewFid(), "kid": FewKid(), "precision-recall": FewPrecisionRecall(), "psnr": Psnr()}
+    outputs, references = (Folder(folder) for folder in folders)
+    found = {value.id: value for value in score_folders(outputs, references, metrics)}
+    assert list(outputs.broken) == ["zz-broken.png"]
+    assert not references.broken
+    fid = found["fid[inception-tf,clean-resize,ref=folder,n=12]"]
+    assert fid.value is not None
+    assert fid.low is not None
+    assert fid.high is not None
+    assert fid.low <= fid.value <= fid.high
+    assert "kid[inception-tf,clean-resize,subsets=100x1000,seed=0,ref=folder,n=12]" in found
+    assert found["precision[inception-tf,clean-resize,k=3|5,ref=folder,n=12]"].value is not None
+    assert found["psnr[cap=100]"].n == 12
+    again = {value.id: value for value in score_folders(outputs, references, metrics)}
+    assert again == found
+
+
+def test_the_references_of_an_edit_are_its_targets_once_each(pinned_weights: None) -> None:
+    targets = crops(12, 64, seed=5)
+    items = [
+        scored(disturbed(target, seed), index, seed, target=target)
+        for index, target in enumerate(targets)
+        for seed in range(2)
+    ]
+    (value,) = FewFid().compute(iter(items))
+    assert value.id == "fid[inception-tf,clean-resize,ref=targets,n=24:12]"
+    oracle = [scored(target, index, target=target) for index, target in enumerate(targets)]
+    (best,) = FewFid().compute(iter(oracle))
+    assert best.value == pytest.approx(0, abs=1e-3)
+    assert best.high == pytest.approx(0, abs=1e-2)
+
+
+def test_too_few_images_are_refused_with_the_minimum(pinned_weights: None) -> None:
+    target = crops(1, 64, seed=5)[0]
+    (value,) = Fid().compute(iter([scored(target, target=target)]))
+    assert value.value is None
+    assert "500" in value.reason
+
+
+def test_features_are_computed_once_per_content(tmp_path: Path) -> None:
+    images = crops(20, 64, seed=0)
+    first = Projection()
+    store = FeatureStore(tmp_path / "features.sqlite")
+    expected = _features(first, store, [*images, *images[:5]])
+    assert first.calls == 20
+    second = Projection()
+    assert np.array_equal(
+        _features(second, FeatureStore(tmp_path / "features.sqlite"), [*images, *images[:5]]), expected
+    )
+    assert second.calls == 0
+
+
+def test_a_second_call_computes_nothing_but_reads_the_images(tmp_path: Path) -> None:
+    first, second = crops(30, 64, seed=0), crops(30, 64, seed=1)
+    extractors: list[Projection] = []
+    estimates: list[int] = []
+
+    class Counted(FewKid):
+        """KID that counts what it computes."""
+
+        def _reader(self) -> tuple[FeatureReader, FeatureStore]:
+            extractors.append(Projection())
+            store = FeatureStore(tmp_path / "features.sqlite")
+            return FeatureReader(extractors[-1], store), store
+
+        def estimate(self, sets: Sets) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+            estimates.append(1)
+            return super().estimate(sets)
+
+    once, again = Counted().compare(first, second), Counted().compare(first, second)
+    assert once == again
+    assert [extractor.calls for extractor in extractors] == [60, 0]
+    assert len(estimates) == 1
+    assert Counted().compare(first, second[::-1][:25]) != once  # other sets are other values
+    assert len(estimates) == 2
+
+
+def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
+    images = crops(4, 64, seed=0)
+    store = FeatureStore(tmp_path / "features.sqlite")
+    expected = _features(Projection(), store, images)
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("UPDATE arrays SET data = zeroblob(256) WHERE rowid = 2")
+    extractor = Projection()
+    assert np.allclose(_features(extractor, store, images), expected)
+    assert extractor.calls == 1
+
+
+def test_processes_share_the_store(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from qk_bench.metrics.features import FeatureStore\n"
+        "store = FeatureStore(Path(sys.argv[1]))\n"
+        "for i in range(40): store.put([(bytes([i, j]), bytes([i, j]) * 500) for j in range(20)])\n"
+    )
+    path = tmp_path / "features.sqlite"
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(path)]) for _ in range(3)]
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    keys = [bytes([i, j]) for i in range(40) for j in range(20)]
+    assert FeatureStore(path).get(keys) == {key: key * 500 for key in keys}
+
+
+def test_reading_holds_few_images_however_many_there_are(tmp_path: Path) -> None:
+    alive: weakref.WeakSet[_Image] = weakref.WeakSet()
+    most = 0
+
+    def images() -> Iterator[NDArray[np.uint8]]:
+        nonlocal most
+        for number in range(400):
+            image = np.full((8, 8, 3), number % 256, np.uint8).view(_Image)
+            image[0, 0, 0] = number // 256
+            alive.add(image)
+            most = max(most, len(alive))
+            yield image
+
+    reader = FeatureReader(Projection(), FeatureStore(tmp_path / "features.sqlite"))
+    for image in images():
+        reader.add(image)
+    assert most <= reader.chunk + 2
+
+
+class _Image(np.ndarray):  # type: ignore[type-arg]
+    """An array that can be counted while it lives."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:  # type: ignore[override]
+        return self is other
+
+
+def _features(extractor: Projection, store: FeatureStore, images: list[NDArray[np.uint8]]) -> Features:
+    reader = FeatureReader(extractor, store)
+    return reader.features([reader.add(image) for image in images])

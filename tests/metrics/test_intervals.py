@@ -1,0 +1,105 @@
+"""Intervals of set metrics: they cover, and they contain their own estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from qk_bench.metrics import kid
+from qk_bench.metrics.distribution import Sets
+from qk_bench.metrics.features import FeatureStore
+from qk_bench.metrics.frechet import frechet, frechet_distance, moments
+from qk_bench.metrics.intervals import Unit, clustered_units, half_samples, interval, single_units
+from qk_bench.metrics.kid import mmd2
+
+Array = NDArray[np.float32]
+REPETITIONS = 120
+
+
+def _fid(x: Array, y: Array) -> float:
+    return frechet(moments(x), moments(y))
+
+
+def _kid(x: Array, y: Array) -> float:
+    return float(mmd2(x, y, [(np.arange(len(x)), np.arange(len(y)))])[0])
+
+
+def _unrelated(rng: np.random.Generator, n: int, d: int) -> tuple[Array, Array]:
+    scale = np.arange(1, d + 1) ** -0.5
+    return tuple((rng.normal(m, s, (n, d)) * scale).astype(np.float32) for m, s in ((0, 1), (0.3, 1.3)))  # type: ignore[return-value]
+
+
+def _clustered(rng: np.random.Generator) -> tuple[Array, Array]:
+    centres = np.repeat(rng.normal(size=(40, 12)), 4, axis=0)
+    targets = centres + 0.5 * rng.normal(size=centres.shape)
+    return (targets + 0.4 * rng.normal(size=targets.shape) + 0.3).astype(np.float32), targets.astype(np.float32)
+
+
+_NAMES = [str(i // 4) for i in range(160)]
+CASES: dict[
+    str, tuple[Callable[[np.random.Generator], tuple[Array, Array]], Callable[[Array, Array], float], list[list[Unit]]]
+] = {
+    "fid": (lambda rng: _unrelated(rng, 150, 12), _fid, single_units(150, 150)),
+    "fid with fewer images than features": (lambda rng: _unrelated(rng, 80, 128), _fid, single_units(80, 80)),
+    "mmd of whole sets": (lambda rng: _unrelated(rng, 150, 12), _kid, single_units(150, 150)),
+    "fid of clustered pairs": (_clustered, _fid, [clustered_units(_NAMES, _NAMES)]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_interval_covers_the_value_that_sets_of_this_size_have_on_average(case: str) -> None:
+    draw, statistic, strata = CASES[case]
+    values, bounds = [], []
+    for repetition in range(REPETITIONS):
+        x, y = draw(np.random.default_rng(repetition))
+        halves = half_samples(strata, resamples=40, seed=repetition)
+        assert halves is not None
+        values.append(statistic(x, y))
+        bounds.append(interval(values[-1], [statistic(x[a], y[b]) for a, b in halves.draws], halves))
+    truth = np.mean(values)
+    coverage = np.mean([low <= truth <= high for low, high in bounds])
+    assert coverage >= 0.89  # 95 % less three standard errors of 120 repetitions
+    assert np.mean([high - low for low, high in bounds]) < 1.5 * 2 * 1.96 * np.std(values)
+
+
+def test_interval_of_kid_over_seeded_subsets_covers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KID as it is reported: the mean over subsets smaller than the sets, with the interval `Kid` gives it."""
+    monkeypatch.setattr(kid, "SUBSET_SIZE", 50)
+    store = FeatureStore(tmp_path / "features.sqlite")
+    values, bounds = [], []
+    for repetition in range(REPETITIONS):
+        x, y = _unrelated(np.random.default_rng(repetition), 150, 12)
+        halves = half_samples(single_units(150, 150), resamples=40, seed=repetition)
+        assert halves is not None
+        (value,), resampled = kid.Kid().estimate(Sets(x, y, [], [], halves, store))
+        assert resampled.shape == (40, 1)
+        values.append(value)
+        bounds.append(interval(value, resampled[:, 0], halves))
+    truth = np.mean(values)
+    assert all(low < value < high for value, (low, high) in zip(values, bounds, strict=True))
+    assert np.mean([low <= truth <= high for low, high in bounds]) >= 0.89
+    assert np.mean([high - low for low, high in bounds]) < 1.5 * 2 * 1.96 * np.std(values)
+
+
+def test_a_plain_bootstrap_of_fid_misses_its_own_estimate() -> None:
+    """The reason for half samples."""
+    rng = np.random.default_rng(0)
+    x, y = _unrelated(rng, 80, 128)
+    resampled = [_fid(x[rng.integers(0, 80, 80)], y[rng.integers(0, 80, 80)]) for _ in range(60)]
+    assert np.quantile(resampled, 0.025) > _fid(x, y)
+
+
+def test_few_clusters_give_no_interval() -> None:
+    assert half_samples([clustered_units(["a", "b", "c"], ["a", "b", "c"])]) is None
+
+
+def test_identical_sets_are_at_distance_zero() -> None:
+    x = np.abs(np.random.default_rng(0).normal(size=(60, 200))).astype(np.float32)
+    assert frechet_distance(x, x.copy()) == pytest.approx(0, abs=1e-4)
+    wide = np.abs(np.random.default_rng(0).normal(size=(600, 50))).astype(np.float32)
+    wide[:, 3] = 1  # a feature that never varies
+    assert frechet_distance(wide, wide.copy()) == pytest.approx(0, abs=1e-4)
