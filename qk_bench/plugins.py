@@ -1,4 +1,4 @@
-"""Finds models, suites of tasks and metrics: by entry point, or by file as `path/to/file.py:NAME`.
+"""Finds models, suites of tasks, metrics and trainers: by entry point, or by file as `path/to/file.py:NAME`.
 
 A plug-in that cannot be loaded is one clear `UsageError`, never a traceback, and never hides the others.
 """
@@ -23,12 +23,14 @@ from typing import Any, Final, Literal, TypeVar
 from qk_bench.errors import QKBenchError, UsageError, one_line
 from qk_bench.interfaces import Metric, Model, SampleMetric, SetMetric, Suite, Task
 from qk_bench.records import ModelCard
+from qk_bench.training import Trainer
 
-Kind = Literal["model", "task", "metric"]
+Kind = Literal["model", "task", "metric", "trainer"]
 GROUPS: Final[Mapping[Kind, str]] = {
     "model": "qk_bench.models",
     "task": "qk_bench.tasks",
     "metric": "qk_bench.metrics",
+    "trainer": "qk_bench.trainers",
 }
 _FILE = re.compile(r"^(?P<path>.+?\.py):(?P<attribute>[A-Za-z_]\w*)(?P<rest>[:/].*)?$", re.DOTALL)
 _T = TypeVar("_T")
@@ -103,6 +105,15 @@ def load_metric(ref: str) -> SampleMetric | SetMetric:
     if not isinstance(metric, SampleMetric | SetMetric):
         raise UsageError(f"metric {ref}: {type(metric).__name__} is neither a SampleMetric nor a SetMetric")
     return metric
+
+
+def load_trainer(name: str) -> Trainer:
+    """Load the trainer of a model.
+
+    Raises:
+        UsageError: The model cannot be trained here, or its trainer cannot be loaded.
+    """
+    return _instance(f"trainer {name}", _from_entry("trainer", name), Trainer)  # type: ignore[type-abstract]
 
 
 def find_tasks(refs: Iterable[str]) -> list[FoundTask]:

@@ -22,8 +22,10 @@ from qk_bench.cli.power import power
 from qk_bench.cli.run import run
 from qk_bench.cli.schema import schema
 from qk_bench.cli.score import score
+from qk_bench.cli.sheet import sheet
 from qk_bench.cli.show import show
 from qk_bench.cli.site import site
+from qk_bench.cli.train import train
 from qk_bench.errors import QKBenchError
 
 app = typer.Typer(
@@ -36,6 +38,7 @@ app = typer.Typer(
         "[bold]Examples[/bold]\n\n"
         "qkbench run --task edit --model no-op --model oracle --limit 64 --out R\n\n"
         "qkbench show R --format json\n\n"
+        "qkbench train query-kontext --preset micro --out TRAINING\n\n"
         "qkbench data export scenes --split test --limit 100 --out FOLDER\n\n"
         "qkbench score OUTPUTS --task edit --samples FOLDER\n\n"
         "Exit codes: 0 done, 1 the check failed, 2 bad input or usage, 3 not comparable or damaged run, "
@@ -49,6 +52,8 @@ app.command()(compare)
 app.command()(site)
 app.command()(claims)
 app.command()(power)
+app.command()(train)
+app.command()(sheet)
 app.command("list")(list_)
 app.add_typer(check.app, name="check")
 app.command()(doctor)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from qk_bench.run.cells import SUCCESS
 from qk_bench.run.summary import ALL_TASKS, Line, Summary
+from qk_bench.training import Table as TextTable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -220,3 +221,23 @@ def _print_table(summary: Summary) -> None:
             console.print(make_table(head, rows))
     for note in _notes(summary):
         console.print(note, markup=False)
+
+
+def print_tables(tables: list[TextTable], form: str) -> None:
+    """Print tables to stdout as `table`, `json` or `markdown`."""
+    if form == "json":
+        values = [
+            {"title": t.title, "rows": [dict(zip(t.columns, row, strict=True)) for row in t.rows]} for t in tables
+        ]
+        print(json.dumps(values, indent=2, ensure_ascii=False))
+        return
+    for table in tables:
+        if form == "markdown":
+            lines = [f"**{table.title}**", "", f"| {' | '.join(table.columns)} |", "|---" * len(table.columns) + "|"]
+            print("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table.rows), ""]))
+        else:
+            from rich.console import Console
+
+            console = Console()
+            console.print(f"\n{table.title}", markup=False)
+            console.print(make_table(list(table.columns), [list(row) for row in table.rows]))

@@ -1,0 +1,269 @@
+"""The presets: one dataclass per part, filled from `hyperparameters.yaml`, the one sheet of every value.
+
+Each leaf of the sheet is `{value: V, source: KEY}`; KEY names a line of its `sources` table. A key that no dataclass
+has, a key that is missing and a source that is not in the table are refused, so that the sheet and the code cannot
+drift apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from qk_bench.errors import UsageError
+
+PRESETS = ("micro", "base", "paper")
+Mode = Literal["edit", "generate", "reconstruct", "compose"]
+MODES: tuple[Mode, ...] = ("edit", "generate", "reconstruct", "compose")
+Block = Literal["library", "lean"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network that is either a library class or the lean block behind the same interface.
+
+    Attributes:
+        block: `library` (transformers or diffusers) or `lean`.
+        pretrained: Hub name or folder whose weights start it; empty: from scratch.
+        arguments: What its class is made with.
+    """
+
+    block: Block
+    pretrained: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kontext:
+    """The multimodal kontext: learnable queries, and the connector that carries them to the diffusion model."""
+
+    enabled: bool  # ablation switch: without it the diffusion model is conditioned on the text tokens alone
+    num_queries: int
+    connector_hidden: int
+    context_dim: int
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The Cross-Modal Gate."""
+
+    enabled: bool  # ablation switch: without it the flow starts from noise everywhere
+    width: int
+    depth: int
+    num_heads: int
+    stretch: float  # the sigmoid is stretched by this much at both ends and clipped, so that 0 and 1 are reached
+    composite: bool  # carry the source's own pixels, not their reconstruction by the VAE, where the gate is closed
+
+
+@dataclass(frozen=True)
+class LowLevel:
+    """The low-level image encoder: VAE latents of source and reference images as tokens."""
+
+    enabled: bool  # ablation switch: without it no stage sees source tokens
+    patch: int
+
+
+@dataclass(frozen=True)
+class Region:
+    """Region queries (box, mask, point) as a token of the VLM's input."""
+
+    enabled: bool  # ablation switch
+    mask_grid: int  # a mask is pooled to this many cells a side
+    share: float  # share of training samples that carry a region query
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Flow matching and its sampler."""
+
+    prediction: Literal["sample", "velocity"]  # what the diffusion model puts out
+    time_mean: float  # training times are drawn from a logistic normal
+    time_std: float
+    weight_cap: float  # the clean-image error is weighted by 1 / sigma², up to this
+    context_dropout: float  # share of training samples without context, for guidance
+    scheduler: str  # a class of diffusers.schedulers
+    shift: float
+    num_inference_steps: int
+    guidance_scale: float
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the network: what `config.json` of a saved model holds."""
+
+    preset: str
+    resolution: int
+    vlm_resolution: int
+    max_text_tokens: dict[str, int]  # by mode; the adapter pads to this, training to the batch's longest
+    fusion_depth: int | None  # ablation switch: blocks of the MMDiT that see the context; None is all
+    tokenizer: str  # hub name or folder; empty: the words of the scenes suite
+    vlm: Part
+    vae: Part
+    head: Part
+    mmdit: Part
+    kontext: Kontext
+    gate: Gate
+    low_level: LowLevel
+    region: Region
+    flow: Flow
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training."""
+
+    objective: Literal["vae", "vlm", "flow"]
+    denoiser: Literal["none", "head", "mmdit"]
+    low_level: bool  # whether source and reference tokens enter the diffusion model
+    trained: tuple[str, ...]  # parts of the model; `vlm_lora` and `mmdit_lora` stand for adapters on a frozen part
+    lora_rank: int
+    steps: int
+    batch_size: int
+    micro_batch: int  # samples of a batch that go through the model at once; the gradients of the rest are added
+    optimizer: Literal["adamw", "muon"]
+    learning_rate: float
+    warmup_steps: int
+    final_learning_rate: float  # as a share of learning_rate, reached on a cosine
+    weight_decay: float
+    clip_norm: float
+    ema_decay: float
+    gate_weight: float  # of the gate's cross entropy, beside the flow loss
+    gate_positive_weight: float  # pixels of the edit count this much more than others
+    query_ratio: float  # ablation switch: share of query-conditioned batches (edits); the rest generate
+    generation: dict[str, float]  # how the rest divides among the other modes
+    tasks: dict[str, float]  # how the edits divide among the tasks of the scenes suite
+    resolutions: dict[int, float]  # buckets and their shares
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training recipe of a preset."""
+
+    seed: int
+    mixed_precision: Literal["no", "bf16"]
+    compile: bool
+    workers: int
+    log_every: int
+    checkpoint_every: int
+    validate_every: int
+    validation_samples: int  # per task
+    schedule: tuple[str, ...]  # ablation switch: the stages, in order
+    stages: dict[str, Stage]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One column of the sheet."""
+
+    model: ModelConfig
+    training: Training
+
+
+@cache
+def sheet() -> dict[str, Any]:
+    """The sheet as it stands in the file."""
+    data = yaml.safe_load(resources.files("qk_model").joinpath("hyperparameters.yaml").read_text("utf-8"))
+    assert isinstance(data, dict)
+    return data
+
+
+def load_preset(name: str, overrides: dict[str, Any] | None = None) -> Preset:
+    """Fill the dataclasses with one preset of the sheet.
+
+    Args:
+        name: `micro`, `base` or `paper`.
+        overrides: Dotted path to value, such as `{"model.gate.enabled": False}`: what an ablation changes.
+
+    Raises:
+        UsageError: No such preset, or a key that is unknown, missing or of the wrong type.
+    """
+    if name not in sheet()["presets"]:
+        raise UsageError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
+    return parse_preset(name, sheet(), overrides)
+
+
+def parse_preset(name: str, data: dict[str, Any], overrides: dict[str, Any] | None = None) -> Preset:
+    """One preset of a sheet that is already read."""
+    values = _values(data["presets"][name], data["sources"], f"presets.{name}")
+    for path, value in (overrides or {}).items():
+        *parents, last = path.split(".")
+        node = values
+        for key in parents:
+            node = node.get(key, {}) if isinstance(node, dict) else {}
+        if not isinstance(node, dict) or last not in node:
+            raise UsageError(f"preset {name} has no value {path}")
+        node[last] = value
+    values["model"]["preset"] = name
+    return _fill(Preset, values, name)
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A config dataclass as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))  # type: ignore[no-any-return]
+
+
+def model_config(values: dict[str, Any]) -> ModelConfig:
+    """The inverse of `to_json` for a `ModelConfig`."""
+    return _fill(ModelConfig, values, "config.json")
+
+
+def _values(node: Any, sources: dict[str, str], where: str) -> Any:
+    """The sheet less its sources, each checked."""
+    if not isinstance(node, dict):
+        raise UsageError(f"hyperparameters.yaml: {where} must be {{value: …, source: …}}")
+    if "value" not in node:
+        return {key: _values(child, sources, f"{where}.{key}") for key, child in node.items()}
+    if set(node) - {"value", "source", "note"}:
+        raise UsageError(
+            f"hyperparameters.yaml: {where} has the unknown key {min(set(node) - {'value', 'source', 'note'})}"
+        )
+    if node.get("source") not in sources:
+        raise UsageError(f"hyperparameters.yaml: {where} has no source", f"name one of: {', '.join(sources)}")
+    value = node["value"]
+    return dict(value) if isinstance(value, dict) else value
+
+
+def _fill(kind: type[T], values: Any, where: str) -> T:
+    """A dataclass from a mapping; every field must be there and nothing else."""
+    if not isinstance(values, dict):
+        raise UsageError(f"{where} must be a mapping")
+    hints = typing.get_type_hints(kind)
+    for key in values:
+        if key not in hints:
+            raise UsageError(f"{where} has the unknown key {key!r}", f"known: {', '.join(hints)}")
+    for key in hints:
+        if key not in values:
+            raise UsageError(f"{where} lacks {key!r}")
+    return kind(**{key: _convert(hint, values[key], f"{where}.{key}") for key, hint in hints.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _fill(typing.cast("type[Any]", hint), value, where)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is dict and isinstance(value, dict):
+        return {_convert(arguments[0], k, where): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(arguments[0], v, where) for v in value)
+    if origin is Literal and value in arguments:
+        return value
+    if origin is types.UnionType:
+        return None if value is None else _convert(arguments[0], value, where)
+    if hint is Any or (
+        isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    ):
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, str) and value.isdigit():  # keys of JSON objects are text
+        return int(value)
+    raise UsageError(f"{where} is {value!r}, expected {getattr(hint, '__name__', hint)}")

@@ -1,0 +1,438 @@
+"""Query-Kontext, whole: VLM with kontext queries → connector → MMDiT over latents, behind the Cross-Modal Gate.
+
+Edit: the VLM reads the source image, the instruction and K learnable queries; its text and query states, through a
+2-layer MLP, are the context of the diffusion transformer; the source's latents enter it as tokens at mirrored
+positions; the gate decides where anything may change. Without a source it generates from text, or from text and
+reference images.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from qk_bench.errors import UsageError
+from qk_model import flow, vae
+from qk_model.config import Mode, ModelConfig, Part, Stage, model_config, to_json
+from qk_model.gate import CrossModalGate
+from qk_model.kontext import Connector, KontextTokens, LowLevelEncoder, RegionQuery
+from qk_model.lean import Block, key_bias
+from qk_model.mmdit import FluxMMDiT, LeanMMDiT, make_mmdit
+from qk_model.positions import reference_positions, source_positions, target_positions
+from qk_model.tokenizer import load_tokenizer
+from qk_model.vlm import LeanVLM, QwenVLM, make_vlm
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+SMALL_PARTS = ("tokens", "connector", "gate", "low_level", "head", "reader")
+"""Parts of one file; the VLM, the VAE and the MMDiT have folders of their own, in their libraries' form."""
+
+
+class Batch(NamedTuple):
+    """Inputs of one mode. Images are (B, 3, H, W) in [-1, 1]."""
+
+    mode: Mode
+    images: tuple[Tensor, ...]  # what the VLM sees: the source of an edit or a reconstruction, or the references
+    input_ids: Tensor  # (B, T)
+    mask: Tensor  # (B, T) bool
+    region: RegionQuery
+    target: Tensor | None = None
+    edit_mask: Tensor | None = None  # (B, 1, H, W) in {0, 1}
+    answer_ids: Tensor | None = None  # (B, A): what changes, in words; zeros where there is no word
+
+
+class Context(NamedTuple):
+    """What the VLM passes on."""
+
+    tokens: Tensor  # (B, M, E): text, then kontext
+    mask: Tensor  # (B, M) bool
+    query: Tensor  # (B, Q, E): the kontext tokens; the text where there is no kontext
+    query_mask: Tensor  # (B, Q) bool
+    image: Tensor | None  # (B, D, h, w): the VLM's tokens of the first image
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the flow carries: latents of the source and the references, and the gate."""
+
+    source: Tensor | None  # (B, C, h, w), of an edit
+    references: tuple[Tensor, ...]
+    gate: Tensor | None  # (B, 1, h, w) in [0, 1]; None is open everywhere
+    logits: Tensor | None
+
+
+class Edited(NamedTuple):
+    """What sampling returns."""
+
+    pixels: Tensor  # (B, 3, H, W) in [-1, 1]
+    gate: Tensor | None  # (B, 1, H, W) in [0, 1]
+
+
+class AnswerReader(nn.Module):
+    """Says in words what an edit changes, from the kontext tokens alone; dropped once the VLM is pretrained.
+
+    Through this bottleneck the kontext learns to hold what is meant: which object, where, and what becomes of it.
+    """
+
+    def __init__(self, vocab_size: int, width: int, num_heads: int = 4, depth: int = 2, length: int = 64) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocab_size, width)
+        self.places = nn.Parameter(torch.randn(length, width) * 0.02)
+        self.blocks = nn.ModuleList(Block(width, num_heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, vocab_size)
+        nn.init.normal_(self.words.weight, std=0.02)
+
+    def forward(self, query: Tensor, mask: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and share of right words, (B, Q, E) and (B, A) to two scalars; word 0 is padding."""
+        given, wanted = answer[:, :-1], answer[:, 1:]
+        ahead, length = query.shape[1], given.shape[1]
+        x = torch.cat([query, self.words(given) + self.places[:length]], dim=1)  # (B, Q + A - 1, E)
+        causal = torch.ones(ahead + length, ahead + length, dtype=torch.bool, device=x.device).tril()
+        causal[:, :ahead] = True
+        bias = torch.zeros_like(causal, dtype=torch.float32).masked_fill(~causal, -1e4) + key_bias(
+            F.pad(mask, (0, length), value=True)
+        )
+        for block in self.blocks:
+            x = block(x, bias)
+        logits = self.out(self.norm(x[:, ahead:])).float()
+        counts = wanted != 0
+        right = (logits.argmax(dim=-1) == wanted)[counts].float().mean()
+        return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=0), right
+
+
+class QueryKontext(nn.Module):
+    """The model. Made from a `ModelConfig`, or loaded with `from_pretrained`."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        tokenizer: PreTrainedTokenizerFast | None = None,
+        vlm: LeanVLM | QwenVLM | None = None,
+        autoencoder: vae.VAE | None = None,
+        mmdit: LeanMMDiT | FluxMMDiT | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer or _named("tokenizer", load_tokenizer, config.tokenizer)
+        self.vlm = vlm if vlm is not None else _named("vlm", make_vlm, config.vlm)
+        self.vae = autoencoder if autoencoder is not None else _named("vae", vae.make_vae, config.vae)
+        self.mmdit = mmdit if mmdit is not None else _named("mmdit", make_mmdit, config.mmdit)
+        self.latent_channels, self.factor = vae.shape(self.vae)
+        self.channels = self.latent_channels * config.low_level.patch**2
+        context_dim = config.kontext.context_dim
+        self.tokens = KontextTokens(config, self.vlm.width)
+        self.connector = Connector(self.vlm.width, config.kontext.connector_hidden, context_dim)
+        self.gate = (
+            CrossModalGate(config.gate, self.vlm.width, self.channels, context_dim, config.low_level.patch)
+            if config.gate.enabled
+            else None
+        )
+        self.low_level = LowLevelEncoder(self.channels) if config.low_level.enabled else None
+        self.head: LeanMMDiT | FluxMMDiT | None = None  # stage 1 only
+        self.reader: AnswerReader | None = None  # pretraining only
+
+    # ---- understanding ----
+
+    def understand(self, batch: Batch) -> Context:
+        """Run the VLM and the connector."""
+        side = self.config.vlm_resolution
+        images = [
+            image if image.shape[-1] == side else F.interpolate(image, (side, side), mode="bilinear", antialias=True)
+            for image in batch.images
+        ]
+        read = self.vlm(images, batch.input_ids, batch.mask, self.tokens(batch.region))
+        count = self.tokens.queries.shape[0]
+        kept = torch.cat(
+            [read.text, read.extra[:, read.extra.shape[1] - count :]], dim=1
+        )  # the region token is not passed on
+        tokens = self.connector(kept)  # (B, T + K, E)
+        mask = F.pad(batch.mask, (0, count), value=True)
+        query, query_mask = (tokens[:, -count:], mask[:, -count:]) if count else (tokens, mask)
+        return Context(tokens, mask, query, query_mask, read.image)
+
+    def look(self, batch: Batch, context: Context) -> Scene:
+        """Encode source and references, and open the gate."""
+        with torch.no_grad():
+            latents = (
+                [vae.encode(self.vae, image) for image in batch.images] if batch.mode in ("edit", "compose") else []
+            )
+        if batch.mode != "edit":
+            return Scene(None, tuple(latents), None, None)
+        source = latents[0]
+        if self.gate is None or context.image is None:
+            return Scene(source, (), None, None)
+        tokens, grid = self._patchify(source)
+        logits = self.gate(context.image, tokens, grid, context.query, context.query_mask)
+        return Scene(source, (), self.gate.open(logits), logits)
+
+    # ---- diffusion ----
+
+    def estimate(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        context: Tensor,
+        mask: Tensor,
+        scene: Scene,
+        *,
+        low_level: bool,
+        head: bool = False,
+    ) -> Tensor:
+        """Estimate the clean latents behind the gate, (B, C, h, w) to the same."""
+        tokens, grid = self._patchify(x)
+        sequence, places = [tokens], [target_positions(*grid)]
+        if self.low_level is not None and low_level:
+            if scene.source is not None:
+                sequence.append(self.low_level(self._patchify(scene.source)[0], reference=False))
+                places.append(source_positions(*grid))
+            for number, latents in enumerate(scene.references, start=1):
+                sequence.append(self.low_level(self._patchify(latents)[0], reference=True))
+                places.append(reference_positions(*grid, number))
+        denoiser = self.head if head else self.mmdit
+        assert denoiser is not None
+        positions = torch.cat(places).to(x.device)
+        output = denoiser(torch.cat(sequence, dim=1), positions, context, mask, sigma, self.config.fusion_depth)
+        output = self._unpatchify(output[:, : tokens.shape[1]].float(), grid)
+        return flow.to_clean(self.config.flow, output, x, sigma)
+
+    def forward(self, batch: Batch, stage: Stage, seed: int) -> dict[str, Tensor]:
+        """The losses of a batch; `loss` is what to minimise. All chance comes from the seed."""
+        generator = torch.Generator().manual_seed(seed)
+        if stage.objective == "vae":
+            return self._vae_losses(batch, generator)
+        context = self.understand(batch)
+        scene = self.look(batch, context)
+        losses: dict[str, Tensor] = {}
+        if scene.logits is not None and batch.edit_mask is not None:
+            losses["gate"] = self._gate_loss(scene.logits, batch.edit_mask, stage.gate_positive_weight)
+        if stage.objective == "vlm":
+            assert self.reader is not None
+            assert batch.answer_ids is not None
+            answer, losses["words_right"] = self.reader(context.query, context.query_mask, batch.answer_ids)
+            return losses | {"answer": answer, "loss": answer + losses.get("gate", 0.0)}
+        losses["flow"] = self._flow_loss(batch, context, scene, stage, generator)
+        return losses | {"loss": losses["flow"] + stage.gate_weight * losses.get("gate", 0.0)}
+
+    def _vae_losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        assert isinstance(self.vae, vae.LeanVAE)
+        assert batch.target is not None
+        pixels = torch.cat([batch.target, *batch.images[:1]])
+        size = pixels.shape[-1] // self.factor
+        noise = torch.randn(len(pixels), self.latent_channels, size, size, generator=generator).to(pixels.device)
+        output, mean = self.vae(pixels, noise)
+        error = output.float() - pixels
+        mse = (error**2).mean()
+        kl = (mean.float() ** 2).mean()
+        return {"loss": error.abs().mean() + 4 * mse + 1e-4 * kl, "psnr": -10 * torch.log10(mse.detach() / 4)}
+
+    def _gate_loss(self, logits: Tensor, edit_mask: Tensor, positive_weight: float) -> Tensor:
+        wanted = F.max_pool2d(edit_mask, self.factor)  # open where any pixel under a latent changes
+        weight = logits.new_tensor(positive_weight)
+        return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)
+
+    def _flow_loss(
+        self, batch: Batch, context: Context, scene: Scene, stage: Stage, generator: torch.Generator
+    ) -> Tensor:
+        assert batch.target is not None
+        with torch.no_grad():
+            clean = vae.encode(self.vae, batch.target)
+        batch_size = len(clean)
+        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        sigma = flow.draw_sigmas(self.config.flow, batch_size, generator).to(clean.device)
+        dropped = (torch.rand(batch_size, generator=generator) < self.config.flow.context_dropout).to(clean.device)
+        tokens = torch.where(dropped[:, None, None], self.tokens.null.to(context.tokens.dtype), context.tokens)
+        start = noise
+        if scene.gate is not None and scene.source is not None:
+            gate = (
+                scene.gate.detach()
+            )  # the start is given; what the gate learns, it learns from the estimate and the mask
+            start = gate * noise + (1 - gate) * scene.source
+        x = flow.mix(clean, start, sigma)
+        estimate = self.estimate(
+            x, sigma, tokens, context.mask, scene, low_level=stage.low_level, head=stage.denoiser == "head"
+        )
+        return flow.loss(self.config.flow, _behind(estimate, scene), clean, sigma)
+
+    # ---- sampling ----
+
+    @torch.no_grad()
+    def sample(
+        self,
+        batch: Batch,
+        noise: Tensor,
+        *,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        low_level: bool = True,
+        head: bool = False,
+    ) -> Edited:
+        """Edit or generate.
+
+        Args:
+            batch: Inputs, without target.
+            noise: (B, C, H / f, W / f), standard normal; see `noise_shape`.
+            steps: Instead of the config's number of steps.
+            guidance_scale: Instead of the config's; 1 is without guidance.
+            low_level: Whether source and reference tokens enter; false for models of stages 1 and 2.
+            head: Sample with stage 1's light head.
+        """
+        context = self.understand(batch)
+        scene = self.look(batch, context)
+        scale = self.config.flow.guidance_scale if guidance_scale is None else guidance_scale
+
+        def estimate(x: Tensor, sigma: Tensor) -> Tensor:
+            clean = self.estimate(x, sigma, context.tokens, context.mask, scene, low_level=low_level, head=head)
+            if scale != 1:
+                null = self.tokens.null.to(context.tokens.dtype).expand_as(context.tokens)
+                free = self.estimate(x, sigma, null, context.mask, scene, low_level=low_level, head=head)
+                clean = free + scale * (clean - free)
+            return _behind(clean, scene)
+
+        start = noise
+        if scene.gate is not None and scene.source is not None:
+            start = scene.gate * noise + (1 - scene.gate) * scene.source
+        pixels = vae.decode(self.vae, flow.sample(self.config.flow, start, estimate, steps))
+        if scene.gate is None:
+            return Edited(pixels, None)
+        gate = F.interpolate(scene.gate, pixels.shape[2:], mode="nearest")
+        if self.config.gate.composite:
+            pixels = gate * pixels + (1 - gate) * batch.images[0]
+        return Edited(pixels, gate)
+
+    def noise_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """The shape of one image's noise."""
+        return self.latent_channels, height // self.factor, width // self.factor
+
+    @property
+    def multiple(self) -> int:
+        """Sides of images must be multiples of this many pixels."""
+        return self.factor * self.config.low_level.patch
+
+    def _patchify(self, latents: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """(B, C, h, w) to (B, N, C · p · p), and the grid of the N tokens."""
+        folded = F.pixel_unshuffle(latents, self.config.low_level.patch)
+        return folded.flatten(2).transpose(1, 2), (folded.shape[2], folded.shape[3])
+
+    def _unpatchify(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, grid), self.config.low_level.patch)
+
+    # ---- files ----
+
+    def parts(self) -> dict[str, nn.Module | None]:
+        """The model's parts by name, in the order of the figure."""
+        names = ("vlm", "tokens", "connector", "gate", "low_level", "head", "mmdit", "vae", "reader")
+        return {name: getattr(self, name) for name in names}
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Save as a folder: config.json, one folder each for VLM, VAE, MMDiT and tokenizer, and kontext.safetensors.
+
+        Args:
+            folder: Where to; made if it is not there.
+            dtype: Cast the weights first (the model itself is cast).
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if dtype is not None:
+            self.to(dtype)
+        for name in ("vlm", "vae", "mmdit"):
+            getattr(self, name).save_pretrained(folder / name)
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        small = {
+            f"{name}.{key}": value.contiguous()
+            for name in SMALL_PARTS
+            if (part := getattr(self, name)) is not None
+            for key, value in part.state_dict().items()
+        }
+        save_file(small, folder / "kontext.safetensors")
+        text = json.dumps(to_json(self.config), indent=1, sort_keys=True)
+        (folder / "config.json").write_text(text + "\n", "utf-8")
+        for path in folder.glob("*/*.json"):
+            _forget_origin(path)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> Self:
+        """Load a folder that `save_pretrained` wrote.
+
+        Raises:
+            UsageError: It is not such a folder, or a part of it is missing or damaged.
+        """
+        folder = Path(folder)
+        try:
+            config = model_config(json.loads((folder / "config.json").read_text("utf-8")))
+            from transformers import PreTrainedTokenizerFast
+
+            model = cls(
+                config,
+                tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
+                vlm=(QwenVLM if config.vlm.block == "library" else LeanVLM).from_pretrained(folder / "vlm"),
+                autoencoder=vae.kind(config.vae).from_pretrained(folder / "vae"),
+                mmdit=(FluxMMDiT if config.mmdit.block == "library" else LeanMMDiT).from_pretrained(folder / "mmdit"),
+            )
+            weights = load_file(folder / "kontext.safetensors")
+        except UsageError:
+            raise
+        except Exception as error:  # the libraries raise OSError, ValueError, SafetensorError, …
+            why = " ".join(str(error).split())[:160]
+            raise UsageError(
+                f"{folder} is not a folder with a Query-Kontext model: {why}",
+                "name the `model` folder that `qkbench train query-kontext` wrote",
+            ) from None
+        for name in SMALL_PARTS:
+            part = getattr(model, name)
+            if part is not None:
+                part.load_state_dict({k[len(name) + 1 :]: v for k, v in weights.items() if k.startswith(f"{name}.")})
+        return model.to(dtype).eval()
+
+
+def _forget_origin(path: Path) -> None:
+    """Take out the folder a part was once loaded from: libraries note it, and it would make equal models differ."""
+    values = json.loads(path.read_text("utf-8"))
+    if isinstance(values, dict) and {"_name_or_path", "name_or_path"} & set(values):
+        kept = {key: value for key, value in values.items() if key not in ("_name_or_path", "name_or_path")}
+        path.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
+
+
+def _named(name: str, make: Callable[[S], T], what: S) -> T:
+    """Make a part; pretrained weights that cannot be had are one line.
+
+    Raises:
+        UsageError: The hub name or folder cannot be loaded.
+    """
+    pretrained = what.pretrained if isinstance(what, Part) else what
+    if not pretrained:
+        return make(what)
+    try:
+        return make(what)
+    except (OSError, ValueError, SafetensorError) as error:
+        key = "model.tokenizer" if name == "tokenizer" else f"model.{name}.pretrained"
+        why = " ".join(str(error).split())[:100]
+        raise UsageError(
+            f"{name}: {pretrained} cannot be loaded ({why})", f"download it, then --set {key}=FOLDER"
+        ) from None
+
+
+def make_reader(model: QueryKontext) -> AnswerReader:
+    """The reader of a model that is about to be pretrained."""
+    return AnswerReader(len(model.tokenizer), model.config.kontext.context_dim)
+
+
+def _behind(clean: Tensor, scene: Scene) -> Tensor:
+    """The estimate where the gate is open, the source where it is closed."""
+    if scene.gate is None or scene.source is None:
+        return clean
+    return scene.gate * clean + (1 - scene.gate) * scene.source

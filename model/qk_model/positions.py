@@ -1,0 +1,40 @@
+"""Shifted 2D positions: where each image's tokens stand for the rotary embedding.
+
+The target's token in row i, column j stands at (i, j), the source's at (-i, -j), and those of the n-th reference (n
+from 1) at (i + h·n, j + w·n) for a grid of h rows and w columns (facts of arXiv 2509.26641, which writes x before y).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def target_positions(rows: int, columns: int) -> Tensor:
+    """Positions of the target's tokens, (rows · columns, 2) float."""
+    i, j = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    return torch.stack([i, j], dim=-1).reshape(-1, 2).float()
+
+
+def source_positions(rows: int, columns: int) -> Tensor:
+    """Positions of the source image's tokens, mirrored through the origin."""
+    return -target_positions(rows, columns)
+
+
+def reference_positions(rows: int, columns: int, number: int) -> Tensor:
+    """Positions of the tokens of reference `number`, counted from 1: on the diagonal beyond the target."""
+    return target_positions(rows, columns) + torch.tensor([rows * number, columns * number])
+
+
+def sincos(positions: Tensor, width: int) -> Tensor:
+    """Fixed absolute embedding of |position|, (N, 2) to (N, width); a source token and its mirror image share it.
+
+    Rotary embeddings only speak of differences, and the difference between a token and its mirror image is another
+    one at every place; with this, attention from the target to the same place of the source is a matter of content.
+    """
+    quarter = width // 4
+    frequencies = torch.exp(
+        -torch.arange(quarter, device=positions.device) / quarter * 4.6
+    )  # wavelengths 2π to 2π · 100
+    angles = positions.abs()[:, :, None] * frequencies  # (N, 2, quarter)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)

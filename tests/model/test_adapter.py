@@ -1,0 +1,128 @@
+"""The model as the harness and the command line see it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from qk_model.adapter import SHIPPED, QueryKontextEditor
+from qk_model.config import PRESETS, Preset, load_preset
+from qk_model.digest import weights_digest
+from qk_model.model import QueryKontext
+from qk_model.parameters import count, tables
+from qk_tasks.scenes import SUITE
+from typer.testing import CliRunner
+
+from qk_bench.cli import app
+from qk_bench.conformance import check_model
+from qk_bench.errors import UsageError
+from qk_bench.images import read_pixels
+from qk_bench.plugins import load_model, load_trainer
+
+
+@pytest.fixture
+def folder(lean: Preset, tmp_path: Path) -> Path:
+    """A saved model whose zero-initialised outputs have been given something to say."""
+    torch.manual_seed(0)
+    model = QueryKontext(lean.model)
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    assert model.gate is not None
+    torch.nn.init.constant_(model.gate.out.bias, 2.0)
+    model.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("region", ["none", "box"])
+def test_it_keeps_the_promises_of_a_model(folder: Path, region: str) -> None:
+    model = load_model(f"query-kontext:{folder}", {"region": region, "batch_size": 3})
+    assert model.card.uses_region == (region != "none")
+    samples = [SUITE.tasks["insertion"].sample("val", index, 32) for index in range(3)]
+    failed = [check for check in check_model(model, samples) if not check.passed]
+    assert not failed
+
+
+def test_the_card_pins_weights_and_arguments(folder: Path) -> None:
+    model = QueryKontextEditor(str(folder), num_inference_steps=3)
+    assert model.card.weights == weights_digest(folder)
+    assert model.card.arguments["num_inference_steps"] == 3
+
+
+@pytest.mark.skipif(SHIPPED.exists(), reason="a checkpoint ships")
+def test_without_a_shipped_checkpoint_one_line_says_what_to_do() -> None:
+    with pytest.raises(UsageError, match=r"no checkpoint ships .*qkbench train query-kontext"):
+        QueryKontextEditor()
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}", "[1]"])
+def test_a_folder_that_is_no_model_is_one_line(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UsageError, match=r"config\.json"):
+        QueryKontextEditor(str(tmp_path))
+
+
+def test_bad_arguments_are_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="region"):
+        QueryKontextEditor(str(folder), region="circle")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="at least 1"):
+        QueryKontextEditor(str(folder), num_inference_steps=0)
+
+
+def test_a_contact_sheet_is_written(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pictures" / "sheet.png"
+    words = [
+        "sheet",
+        f"query-kontext:{folder}",
+        "--task",
+        "edit",
+        "--limit",
+        "2",
+        "--resolution",
+        "32",
+        "--out",
+        str(out),
+    ]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert read_pixels(out).shape[0] > 4 * 128
+
+
+def test_parameters_agree_with_the_published_sizes() -> None:
+    paper = count(load_preset("paper"))
+    assert paper["mmdit"] == pytest.approx(10e9, rel=0.02)
+    assert paper["head"] == pytest.approx(870e6, rel=0.03)
+    assert paper["connector"] == pytest.approx(50e6, rel=0.01)
+    assert paper["vlm"] == pytest.approx(7.7e9, rel=0.02)  # without the language head
+    assert paper["gate"] == pytest.approx(6.2e6, rel=0.05)
+
+
+def test_the_micro_checkpoint_stays_within_its_size() -> None:
+    micro = count(load_preset("micro"))
+    assert 2 * sum(n for part, n in micro.items() if part != "head") < 12e6
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_has_its_tables(name: str) -> None:
+    parts, memory, tokens = tables(name)
+    assert {row[0] for row in parts.rows} == {*count(load_preset(name)), "in use"}
+    assert [row[0] for row in memory.rows] == [
+        "inference",
+        *(f"stage {s}" for s in load_preset(name).training.schedule),
+    ]
+    assert len(tokens.rows) == 2
+
+
+def test_counting_allocates_nothing() -> None:
+    result = CliRunner().invoke(app, ["show", "query-kontext", "--preset", "paper", "--format", "json"])
+    assert result.exit_code == 0, result.output
+    shown = json.loads(result.output)
+    assert any(row["parameters"].startswith("10.0") for row in shown[0]["rows"])
+
+
+def test_an_unknown_preset_is_one_line() -> None:
+    with pytest.raises(UsageError, match="no preset 'huge'"):
+        load_trainer("query-kontext").tables("huge")

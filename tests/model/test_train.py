@@ -1,0 +1,148 @@
+"""Training: all stages, resumed to the same bits, with a record that says what was done."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from qk_model.config import load_preset
+from qk_model.digest import weights_digest
+from qk_model.infer import Job, make
+from qk_model.model import QueryKontext
+from qk_model.train import Options, train
+from qk_tasks.scenes import SUITE
+from tiny_presets import LEAN, LIBRARY, STAGES
+
+from qk_bench.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of the shrunk micro preset, done in one go."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("training")
+    assert train(Options("micro", out, overrides=LEAN)) == out / "model"
+    return out
+
+
+def test_every_stage_leaves_a_model_and_the_last_one_ships(trained: Path) -> None:
+    assert {p.name for p in trained.glob("after-*")} == {f"after-{name}" for name in STAGES}
+    assert not list(trained.glob("state-*"))
+    model = QueryKontext.from_pretrained(trained / "model")
+    sample = SUITE.tasks["removal"].sample("test", 0, 32)
+    assert make(model, [Job(sample.instruction, 32, 32, 1, sample.source)])[0].image.shape == (32, 32, 3)
+
+
+def test_a_stage_changes_only_what_it_trains(trained: Path) -> None:
+    def parts(name: str) -> dict[str, list[torch.Tensor]]:
+        model = QueryKontext.from_pretrained(trained / f"after-{name}")
+        return {part: list(module.parameters()) for part, module in model.parts().items() if module is not None}
+
+    moved = {}
+    for before, after in itertools.pairwise(STAGES):
+        a, b = parts(before), parts(after)
+        moved[after] = {n for n in a if not all(torch.equal(x, y) for x, y in zip(a[n], b[n], strict=True))}
+    assert moved["pretrain-vlm"] == {"vlm", "tokens", "connector", "gate"}
+    assert moved["1"] == {"vlm", "tokens", "connector", "gate"}  # the LoRA is merged, the head is gone
+    assert moved["2"] == {"tokens", "connector", "gate", "mmdit"}
+    assert moved["3"] <= {"tokens", "connector", "gate", "mmdit", "low_level"}
+    assert "mmdit" in moved["3"]
+
+
+def test_the_record_and_the_card_say_what_was_done(trained: Path) -> None:
+    record = json.loads((trained / "model" / "training.json").read_text())
+    assert record["weights_sha256"] == weights_digest(trained / "model")
+    assert record["values"]["training"]["stages"]["3"]["lora_rank"] == 4
+    assert set(record["samples"]) == set(STAGES)
+    card = (trained / "model" / "README.md").read_text()
+    assert record["weights_sha256"] in card
+    assert "| 3 | 4 | 16 | tokens, connector, mmdit_lora, gate, low_level |" in card
+
+
+def test_the_log_has_a_line_for_every_step(trained: Path) -> None:
+    lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    for name in STAGES:
+        assert [line["step"] for line in lines if line["stage"] == name and "loss" in line] == [1, 2, 3, 4]
+    assert [line["validation"]["samples"] for line in lines if line["stage"] == "3" and "validation" in line] == [4]
+    assert list((trained / "tensorboard" / "3").iterdir())
+
+
+def test_weights_ship_in_bf16(trained: Path) -> None:
+    model = QueryKontext.from_pretrained(trained / "model", dtype=torch.bfloat16)
+    stored = QueryKontext.from_pretrained(trained / "model")
+    assert all(torch.equal(a.float(), b) for a, b in zip(model.parameters(), stored.parameters(), strict=True))
+
+
+def test_another_training_in_the_same_folder_is_refused(trained: Path) -> None:
+    with pytest.raises(UsageError, match="holds another training: max_steps"):
+        train(Options("micro", trained, max_steps=3, overrides=LEAN))
+
+
+def test_a_stage_without_its_predecessor_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="run stage 1 first"):
+        train(Options("micro", tmp_path, stage="2", overrides=LEAN))
+
+
+def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no stage '4'"):
+        train(Options("micro", tmp_path, stage="4", overrides=LEAN))
+
+
+def test_stage_by_stage_is_the_same_as_all_at_once(trained: Path, tmp_path: Path) -> None:
+    for stage in ("pretrain", "1", "2", "3"):
+        train(Options("micro", tmp_path, stage=stage, overrides=LEAN))
+    assert weights_digest(tmp_path / "model") == weights_digest(trained / "model")
+
+
+def test_muon_trains_too(tmp_path: Path) -> None:
+    values = {**LEAN, "training.schedule": ["3"], "training.stages.3.optimizer": "muon", "training.stages.3.steps": 2}
+    assert train(Options("micro", tmp_path, overrides=values)) == tmp_path / "model"
+
+
+def test_the_library_classes_train_through_the_same_stages(tmp_path: Path) -> None:
+    assert train(Options("micro", tmp_path, max_steps=2, overrides=LIBRARY)) == tmp_path / "model"
+    assert QueryKontext.from_pretrained(tmp_path / "model").config == load_preset("micro", LIBRARY).model
+
+
+@pytest.mark.slow
+def test_training_killed_at_any_moment_resumes_to_the_same_bits(trained: Path, tmp_path: Path) -> None:
+    """Kill -9 once a state is on disk, in three stages; the weights equal those of one go, bit for bit."""
+    sheet = tmp_path / "sheet.yaml"
+    sheet.write_text(yaml.safe_dump(LEAN), "utf-8")
+    program = (
+        "import sys, torch, yaml; torch.set_num_threads(1); from pathlib import Path;"
+        "from qk_model.train import Options, train;"
+        "train(Options('micro', Path(sys.argv[1]), overrides=yaml.safe_load(open(sys.argv[2]))))"
+    )
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", program, str(out), str(sheet)]
+    for stage in ("pretrain-vae", "1", "3"):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        while process.poll() is None and not list(out.glob(f"state-{stage}-*")):
+            time.sleep(0.002)
+        assert process.poll() is None, "it ended before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert weights_digest(out / "model") == weights_digest(trained / "model")
+    for name in STAGES:
+        assert _weights(out / f"after-{name}") == _weights(trained / f"after-{name}"), name
+    steps = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps if line["stage"] == "1" and "loss" in line] == [1, 2, 3, 4]
+
+
+def _weights(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
