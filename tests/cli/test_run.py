@@ -173,7 +173,7 @@ def test_show_tells_what_models_cost_apart_from_scores(tmp_path: Path, cli: Cli)
     assert cli(*words, "--out", tmp_path / "run")[0] == 5
     _, table, _ = cli("show", tmp_path / "run")
     (head,) = [line for line in table.splitlines() if line.startswith("measured")]
-    assert head.split() == "measured latency p95 images peak memory on device parameters n".split()
+    assert head.split() == ["measured", "latency", "p95", "images", "peak", "memory", "on", "device", "parameters", "n"]
     _, markdown, _ = cli("show", tmp_path / "run", "--format", "markdown")
     assert "| measured | latency | p95 |" in markdown
     models = json.loads(cli("show", tmp_path / "run", "--format", "json")[1])["models"]
