@@ -96,6 +96,11 @@ class DistributionMetric(SetMetric):
         keys = [reader.add(image) for image in outputs], [reader.add(image) for image in references]
         return self._values(reader, store, *keys, single_units(len(keys[0]), len(keys[1])), "folder")
 
+    def refusal(self, n: int, m: int, reference: str = "folder") -> tuple[SetValue, ...]:
+        """What stands in place of values for sets of n and m images, one of them below the minimum."""
+        reason = f"{min(n, m)} images; {self.statistics[0].id} needs {self.minimum} on each side"
+        return tuple(SetValue(None, None, None, n, reason, identifier) for identifier in self._ids(n, m, reference))
+
     def _reader(self) -> tuple[FeatureReader, FeatureStore]:
         extractor = Inception(self.resize)
         store = FeatureStore.of(extractor)
@@ -111,11 +116,9 @@ class DistributionMetric(SetMetric):
         reference: str,
     ) -> tuple[SetValue, ...]:
         n, m = len(output_keys), len(reference_keys)
-        size = str(n) if n == m else f"{n}:{m}"
-        ids = [self._id(column, reference, size) for column in self.statistics]
         if min(n, m) < self.minimum:
-            reason = f"{min(n, m)} images; {self.statistics[0].id} needs {self.minimum} on each side"
-            return tuple(SetValue(None, None, None, n, reason, identifier) for identifier in ids)
+            return self.refusal(n, m, reference)
+        ids = self._ids(n, m, reference)
         halves = half_samples(strata) or HalfSamples([], 0, 0)
         few = f"no interval: fewer than {FEWEST_UNITS} clusters" if not halves.draws else ""
         features = reader.features(output_keys), reader.features(reference_keys)
@@ -147,6 +150,10 @@ class DistributionMetric(SetMetric):
         rows = np.vstack([np.array(values, np.float64), np.asarray(resampled, np.float64).reshape(-1, width)])
         sets.store.put([(key.digest(), rows.tobytes())])
         return values, rows[1:]
+
+    def _ids(self, n: int, m: int, reference: str) -> list[str]:
+        size = str(n) if n == m else f"{n}:{m}"
+        return [self._id(column, reference, size) for column in self.statistics]
 
     def _id(self, column: MetricColumn, reference: str, size: str = "") -> str:
         parts = [f"{Inception.name},{self.resize}-resize", self.settings, f"ref={reference}", size and f"n={size}"]

@@ -41,15 +41,16 @@ def _single_precision(outputs: Features, references: Features) -> tuple[float]:
 
 
 def _stored_moments(features: Features, keys: list[bytes], store: FeatureStore) -> Moments:
-    """Mean and covariance factor, kept in the store where they are dear: for more images than features."""
+    """Mean and covariance, kept in the store where they are dear: for more images than features."""
     if len(features) <= features.shape[1]:
         return moments(features)
-    key = set_key("moments", keys)
+    key = set_key("mean and covariance", keys)
     if (stored := store.get([key]).get(key)) is not None:
         with np.load(io.BytesIO(stored)) as arrays:
-            return Moments(arrays["mean"], arrays["factor"])
+            return Moments(arrays["mean"], covariance=arrays["covariance"])
     found = moments(features)
     file = io.BytesIO()
-    np.savez(file, mean=found.mean, factor=found.factor)
+    assert found.covariance is not None
+    np.savez(file, mean=found.mean, covariance=found.covariance)
     store.put([(key, file.getvalue())])
     return found

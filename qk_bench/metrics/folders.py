@@ -30,6 +30,7 @@ class Folder:
 
     path: Path
     broken: dict[str, str] = field(default_factory=dict)
+    _readable: int | None = None
 
     def __post_init__(self) -> None:
         """List the files.
@@ -42,6 +43,12 @@ class Folder:
         self.files = sorted(file for file in self.path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
         if not self.files:
             raise UsageError(f"{self.path} holds no image", f"known: {', '.join(SUFFIXES)}")
+
+    def readable(self) -> int:
+        """How many images can be read; each file is tried once."""
+        if self._readable is None:
+            self._readable = sum(1 for _ in self.images())
+        return self._readable
 
     def images(self) -> Iterator[NDArray[np.uint8]]:
         """Readable images in order of name, (H, W, 3) uint8, a few held at a time."""
@@ -114,7 +121,7 @@ def score_folders(
             unavailable[name] = reason
         elif isinstance(metric, DistributionMetric):
             try:
-                values = metric.compare(outputs.images(), references.images())
+                values = _compare(metric, outputs, references)
             except WeightsError as error:
                 unavailable[name] = str(error)
                 continue
@@ -123,6 +130,13 @@ def score_folders(
         elif isinstance(metric, SampleMetric):
             paired[name] = metric
     yield from _score_pairs(outputs, references, pairs, paired, unavailable)
+
+
+def _compare(metric: DistributionMetric, outputs: Folder, references: Folder) -> tuple[SetValue, ...]:
+    """The values of the folders; too few images are refused before anything is made of them."""
+    if min(len(outputs.files), len(references.files)) < metric.minimum:
+        return metric.refusal(outputs.readable(), references.readable())
+    return metric.compare(outputs.images(), references.images())
 
 
 def _folder_score(column: MetricColumn, value: SetValue) -> FolderScore:

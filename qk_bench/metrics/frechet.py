@@ -1,9 +1,9 @@
 """The Fréchet distance between two Gaussians, without a matrix square root.
 
-Dowson and Landau (1982): d² = |μ₁ - μ₂|² + tr Σ₁ + tr Σ₂ - 2 tr (Σ₁Σ₂)^½. With Σᵢ = FᵢᵀFᵢ the non-zero eigenvalues of
-Σ₁Σ₂ are the squared singular values of F₁F₂ᵀ, so that the last trace is the sum of those singular values. For N images
-of D features with N ≤ D, F is the centred features themselves and the matrix is only N × N; for N > D, F is the
-Cholesky factor of the covariance.
+Dowson and Landau (1982): d² = |μ₁ - μ₂|² + tr Σ₁ + tr Σ₂ - 2 tr (Σ₁Σ₂)^½. With Σ₁ = FᵀF the non-zero eigenvalues of
+Σ₁Σ₂ are those of the symmetric FΣ₂Fᵀ, so that the last trace is the sum of their roots. For N images of D features with
+N ≤ D, F is the centred features themselves and the matrix is only N × N (with both sets so small, the roots are the
+singular values of F₁F₂ᵀ); for N > D, F is the Cholesky factor of the covariance of one set, and the other needs none.
 """
 
 from __future__ import annotations
@@ -18,14 +18,22 @@ _ROWS = 2048
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean (D,) and a factor F (K, D) of the covariance, Σ = FᵀF, K = min(N, D)."""
+    """Mean (D,) and covariance: a factor F (N, D), Σ = FᵀF, for N ≤ D images, Σ (D, D) itself for more."""
 
     mean: NDArray[np.float64]
-    factor: NDArray[np.floating]
+    factor: NDArray[np.floating] | None = None
+    covariance: NDArray[np.float64] | None = None
+
+    def trace(self) -> float:
+        """The trace of the covariance."""
+        if self.factor is not None:
+            return float(np.vdot(self.factor, self.factor))
+        assert self.covariance is not None
+        return float(np.trace(self.covariance))
 
 
 def moments(features: NDArray[np.float32], dtype: type[np.floating] = np.float64) -> Moments:
-    """Mean and covariance factor of features, normalised by N - 1.
+    """Mean and covariance of features, normalised by N - 1.
 
     Args:
         features: (N, D), N ≥ 2.
@@ -35,14 +43,13 @@ def moments(features: NDArray[np.float32], dtype: type[np.floating] = np.float64
     mean = features.mean(axis=0, dtype=np.float64)
     if n <= d:
         return Moments(mean, (features - mean.astype(dtype)) / dtype(np.sqrt(n - 1)))
-    return Moments(mean, _factor(_covariance(features, mean)))
+    return Moments(mean, covariance=_covariance(features, mean))
 
 
 def frechet(first: Moments, second: Moments) -> float:
     """The squared Fréchet distance, ≥ 0 up to rounding."""
     difference = first.mean - second.mean
-    traces = sum(float(np.vdot(m.factor, m.factor)) for m in (first, second))
-    return float(difference @ difference) + traces - 2 * _nuclear_norm(first.factor @ second.factor.T)
+    return float(difference @ difference) + first.trace() + second.trace() - 2 * _root_trace(first, second)
 
 
 def frechet_distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
@@ -64,12 +71,32 @@ def _covariance(features: NDArray[np.float32], mean: NDArray[np.float64]) -> NDA
     return np.asarray((total - n * np.outer(rest, rest)) / (n - 1))
 
 
-def _factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _root_trace(first: Moments, second: Moments) -> float:
+    """The trace of (Σ₁Σ₂)^½."""
+    if first.factor is not None and second.factor is not None:
+        return _nuclear_norm(first.factor @ second.factor.T)
+    if first.covariance is None:
+        first, second = second, first
+    assert first.covariance is not None
+    if second.factor is not None:
+        product = second.factor @ first.covariance @ second.factor.T
+    else:
+        assert second.covariance is not None
+        product = _between(first.covariance, second.covariance)
+    return float(np.sqrt(np.maximum(np.linalg.eigvalsh(product), 0)).sum(dtype=np.float64))
+
+
+def _between(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """FΣ₂Fᵀ with Σ₁ = FᵀF."""
+    from scipy.linalg.blas import dtrmm
+
     try:
-        return np.asarray(np.linalg.cholesky(covariance, upper=True))
+        factor = np.linalg.cholesky(first).T  # upper; of a matrix in C order, a view in the order that BLAS takes
     except np.linalg.LinAlgError:  # a feature that never varies, or too few distinct images
-        values, vectors = np.linalg.eigh(covariance)
-        return np.asarray(np.sqrt(np.maximum(values, 0))[:, None] * vectors.T)
+        values, vectors = np.linalg.eigh(first)
+        root = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+        return np.asarray(root @ second @ root.T)
+    return np.asarray(dtrmm(1.0, factor, dtrmm(1.0, factor, second.T), side=1, trans_a=1))
 
 
 def _nuclear_norm(matrix: NDArray[np.floating]) -> float:

@@ -166,3 +166,29 @@ def test_manifest_tells_what_ran_where(tmp_path: Path) -> None:
     assert manifest["spec"]["suites"][0]["digest"]
     timings = [json.loads(line) for line in (tmp_path / "run" / "timings.jsonl").read_text().splitlines()]
     assert len(timings) == 8
+
+
+def test_show_tells_what_models_cost_apart_from_scores(tmp_path: Path, cli: Cli) -> None:
+    guilty = ("--model-arg", f"{FAULTY}.fault=raise", "--model-arg", f"{FAULTY}.guilty=recolour-test-00001")
+    words = ("run", "--task", f"{SQUARES}/recolour", "--model", FAULTY, "--model", "oracle", "--limit", "6", *guilty)
+    assert cli(*words, "--out", tmp_path / "run")[0] == 5
+    _, table, _ = cli("show", tmp_path / "run")
+    (head,) = [line for line in table.splitlines() if line.startswith("measured")]
+    assert head.split() == ["measured", "latency", "p95", "images", "peak", "memory", "on", "device", "parameters", "n"]
+    _, markdown, _ = cli("show", tmp_path / "run", "--format", "markdown")
+    assert "| measured | latency | p95 |" in markdown
+    models = json.loads(cli("show", tmp_path / "run", "--format", "json")[1])["models"]
+    faulty, oracle = (model["efficiency"] for model in models)
+    assert oracle["requests"] == 6
+    assert faulty["requests"] == 5  # a failure gave no image
+    for cost in (faulty, oracle):
+        assert 0 < cost["latency_median"] <= cost["latency_p95"]
+        assert cost["throughput"] > 0
+        assert cost["peak_memory"] > 1e6
+        assert (cost["device_peak_memory"], cost["parameters"]) == (None, None)
+    names = {row["metric"] for model in models for row in model["results"]}
+    assert not {name for name in names if "latency" in name or "memory" in name}
+    (tmp_path / "run" / "timings.jsonl").unlink()
+    code, out, _ = cli("show", tmp_path / "run", "--format", "json")
+    assert code == 0
+    assert [model["efficiency"] for model in json.loads(out)["models"]] == [None, None]

@@ -103,3 +103,16 @@ def test_identical_sets_are_at_distance_zero() -> None:
     wide = np.abs(np.random.default_rng(0).normal(size=(600, 50))).astype(np.float32)
     wide[:, 3] = 1  # a feature that never varies
     assert frechet_distance(wide, wide.copy()) == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("counts", [(60, 50), (60, 300), (300, 60), (300, 250)])
+def test_distance_is_that_of_the_square_root_formula_however_few_images_there_are(counts: tuple[int, int]) -> None:
+    from scipy.linalg import sqrtm
+
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(i * 0.2, 1 + i, (n, 100)).astype(np.float32) for i, n in enumerate(counts))
+    first, second = np.cov(x, rowvar=False, dtype=np.float64), np.cov(y, rowvar=False, dtype=np.float64)
+    difference = x.mean(axis=0, dtype=np.float64) - y.mean(axis=0, dtype=np.float64)
+    root = np.trace(sqrtm(first @ second + 1e-12 * np.eye(100)).real)
+    expected = difference @ difference + np.trace(first) + np.trace(second) - 2 * root
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-4)
