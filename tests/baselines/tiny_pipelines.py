@@ -16,7 +16,9 @@ import transformers
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 
 VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-CHAT = "{% for m in messages %}{% for c in m['content'] %}{{ c['text'] if c is mapping else c }}{% endfor %} {% endfor %}"
+CHAT = (
+    "{% for m in messages %}{% for c in m['content'] %}{{ c['text'] if c is mapping else c }}{% endfor %} {% endfor %}"
+)
 VOCABULARY = 300
 
 
@@ -64,9 +66,7 @@ def _t5_text() -> Any:
 def _qwen() -> Any:
     vocabulary = _bytes("<|endoftext|>", "<|im_start|>", "<|im_end|>", *VISION)
     special = ["<|im_start|>", "<|im_end|>", *VISION]
-    made = transformers.Qwen2Tokenizer(
-        vocab=vocabulary, merges=[], extra_special_tokens=special, model_max_length=4096
-    )
+    made = transformers.Qwen2Tokenizer(vocab=vocabulary, merges=[], extra_special_tokens=special, model_max_length=4096)
     made.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     return made
 
@@ -169,7 +169,9 @@ def _flux2_parts() -> dict[str, Any]:
 def _flux2() -> dict[str, Any]:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    base = Tokenizer(models.BPE(vocab=_bytes("<unk>", "<s>", "</s>", "<pad>", "[IMG]", "[IMG_BREAK]", "[IMG_END]"), merges=[]))
+    base = Tokenizer(
+        models.BPE(vocab=_bytes("<unk>", "<s>", "</s>", "<pad>", "[IMG]", "[IMG_BREAK]", "[IMG_END]"), merges=[])
+    )
     base.pre_tokenizer, base.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=base, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
