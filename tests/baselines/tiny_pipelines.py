@@ -215,10 +215,10 @@ def _longcat() -> dict[str, Any]:
     tokenizer = _qwen()
     return {
         "transformer": diffusers.LongCatImageTransformer2DModel(
-            patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+            patch_size=1, in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=16,
             num_attention_heads=2, joint_attention_dim=16, pooled_projection_dim=16, axes_dims_rope=(8, 4, 4),
         ),
-        "vae": _vae(4, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.0, scaling_factor=1.0),
+        "vae": _vae(4, 16, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.0, scaling_factor=1.0),
         "scheduler": FlowMatchEulerDiscreteScheduler(), "text_encoder": _qwen_vl(tokenizer), "tokenizer": tokenizer,
         "text_processor": _qwen_processor(tokenizer),
     }  # fmt: skip
