@@ -11,7 +11,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +141,7 @@ def make(worker: Worker, request: Request, number: int, timeout: float, **more: 
         answer = worker.ask(message, "result", timeout)
         status, detail = answer.get("status"), folded(str(answer.get("detail", "")))
         if status in get_args(FailureStatus):
-            return Failure(status, detail)
+            return Failure(cast(FailureStatus, status), detail)
         if status != "ok":
             raise WorkerError("invalid_output", folded(f"the worker gave the status {status!r}"))
         if output.is_symlink() or not output.is_file():
