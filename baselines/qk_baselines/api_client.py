@@ -123,7 +123,7 @@ class Client:
                 answer.release_conn()
                 return Failure("model_error", f"the image of the answer cannot be fetched: HTTP {answer.status}")
             return _read(answer, deadline)
-        except TimeoutError:
+        except (TimeoutError, urllib3.exceptions.ReadTimeoutError):
             return Failure("timeout", f"the image of the answer did not come within {self.limits.timeout:g} s")
         except urllib3.exceptions.HTTPError as error:
             return Failure("model_error", folded(f"the image of the answer cannot be fetched: {type(error).__name__}"))
@@ -147,6 +147,8 @@ class Client:
                 timeout=urllib3.Timeout(total=self.limits.timeout),
             )  # fmt: skip
             data = _read(answer, deadline)
+        except urllib3.exceptions.NewConnectionError as error:  # which urllib3 counts among its time-outs
+            return Failure("model_error", folded(f"no connection: {type(error).__name__}")), 0.0
         except (TimeoutError, urllib3.exceptions.TimeoutError):
             return Failure("timeout", f"no answer within {self.limits.timeout:g} s"), 0.0
         except urllib3.exceptions.HTTPError as error:

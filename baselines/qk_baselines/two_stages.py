@@ -1,4 +1,5 @@
-"""Two stages: `two-stage` is the pair trained here, `two-stage:GENERATOR+EDITOR` any two diffusers pipelines.
+"""Two stages: `two-stage` is the pair trained here (`two-stage:FOLDER` another checkpoint of it), and
+`two-stage:GENERATOR+EDITOR` any two diffusers pipelines.
 
 The generator draws a picture from the instruction alone. How it reaches the editor depends on what the editor takes:
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -31,12 +33,12 @@ Output = NDArray[np.uint8] | Failure
 
 
 def two_stage(argument: str = "", **arguments: Any) -> Model:
-    """The pair trained here; with GENERATOR+EDITOR any two diffusers pipelines, the second of them an editor."""
-    if argument:
+    """The pair trained here, or another checkpoint of it by folder; with GENERATOR+EDITOR two diffusers pipelines."""
+    if "+" in argument and not Path(argument).is_dir():
         return TwoPipelines(argument, **arguments)
-    from qk_baselines.two_stage import TwoStage
+    from qk_baselines.two_stage import TwoStage  # type: ignore[import-not-found, unused-ignore]
 
-    trained: Model = TwoStage(**arguments)
+    trained: Model = TwoStage(argument, **arguments)
     return trained
 
 

@@ -269,7 +269,7 @@ def test_two_stages_draw_and_then_edit(editor: str, saved: Saved, sample: Sample
 
 def test_failure_names_its_stage(saved: Saved, sample: Sample) -> None:
     model = loaded(f"two-stage:{saved(TEXT)}+{saved(PIX2PIX)}", generator_num_inference_steps=2,
-                   editor_num_inference_steps=-1, resolution=64)  # fmt: skip
+                   editor_guidance_scale="high", resolution=64)  # fmt: skip
     with pytest.raises(RuntimeError, match="stage editor: "):
         model.generate([edit_request(model, sample)])
 
@@ -277,7 +277,6 @@ def test_failure_names_its_stage(saved: Saved, sample: Sample) -> None:
 @pytest.mark.parametrize(
     ("pair", "arguments", "said"),
     [
-        ("{text}", {}, "is not GENERATOR\\+EDITOR"),
         ("{edit}+{edit}", {}, "does not draw from text alone"),
         ("{text}+{text}", {}, "takes no image"),
         ("{text}+/nowhere", {}, "there is no folder /nowhere"),
@@ -287,3 +286,10 @@ def test_failure_names_its_stage(saved: Saved, sample: Sample) -> None:
 def test_pair_that_is_none_is_one_line(pair: str, arguments: dict[str, Any], said: str, saved: Saved) -> None:
     with pytest.raises(UsageError, match=said):
         load_model("two-stage:" + pair.format(text=saved(TEXT), edit=saved(PIX2PIX)), arguments)
+
+
+def test_bare_name_or_folder_is_the_pair_trained_here(tmp_path: Path) -> None:
+    pytest.importorskip("qk_baselines.two_stage")
+    assert type(load_model("two-stage")).__name__ == "TwoStage"
+    with pytest.raises(UsageError, match="there is no .*config.json"):
+        load_model(f"two-stage:{tmp_path}")
