@@ -6,10 +6,11 @@
     qkbench run --task edit --resolution 512 --model "exec:..." --model-arg name=blip3o-next-edit
 
 Written against the authors' `inference_editing.py`, whose inference class it imports rather than repeats. If your
-checkout calls things otherwise, `load` says so at the start; `MODULE`, `CLASS` and `CONFIG` are what to change.
+checkout calls things otherwise, `load` says so at the start; the names below are what to change.
 
-Their `generate_images` samples tokens (`do_sample=True`) and ignores the `generator` it accepts, so that the only seed
-that counts is that of the global generators; they are seeded anew for every request.
+Their `generate_images` samples tokens (`do_sample=True`) and ignores the `generator` it accepts, so that only the
+global generators count; and `generate_image` first seeds those with 42. Its `set_global_seed` is therefore replaced by
+one that seeds with the seed of the request. The flags are those the authors' script has for the -VAE checkpoint.
 """
 
 import importlib
@@ -18,7 +19,8 @@ import os
 import random
 import sys
 
-MODULE, CLASS, CONFIG = "inference_editing", "ImageEditingInference", "EditingConfig"
+MODULE, CLASS, CONFIG, SEEDER = "inference_editing", "ImageEditingInference", "EditingConfig", "set_global_seed"
+FLAGS = {"use_und_image_vae": True}
 
 lines = os.fdopen(os.dup(1), "w")  # the protocol keeps stdout for itself: the authors' code prints
 os.dup2(2, 1)
@@ -29,13 +31,13 @@ def say(**message):
 
 
 def load(checkout, weights):
-    """The authors' inference object."""
+    """The authors' module, and its inference object."""
     sys.path.insert(0, os.path.abspath(checkout))
     module = importlib.import_module(MODULE)
-    lacking = [name for name in (CLASS, CONFIG) if not hasattr(module, name)]
+    lacking = [name for name in (CLASS, CONFIG, SEEDER) if not hasattr(module, name)]
     if lacking:
         sys.exit(f"{module.__file__} has no {' and no '.join(lacking)}: another version than this worker knows")
-    return getattr(module, CLASS)(getattr(module, CONFIG)(model_path=weights))
+    return module, getattr(module, CLASS)(getattr(module, CONFIG)(model_path=weights, **FLAGS))
 
 
 def seed_everything(seed):
@@ -47,16 +49,15 @@ def seed_everything(seed):
     random.seed(seed)
     numpy.random.seed(seed)  # noqa: NPY002 (what the authors' code draws from)
     torch.manual_seed(seed)  # on every device
-    return seed
 
 
-def edit(model, request):
+def edit(module, model, request):
     """The edited image, as PIL."""
     from PIL import Image
 
     source = Image.open(request["source"]).convert("RGB")
-    seed = seed_everything(request["seed"])
-    made = model.generate_image(request["instruction"], [source], seed=seed)  # it seeds again, with the same
+    setattr(module, SEEDER, lambda *_: seed_everything(request["seed"]))
+    made = model.generate_image(request["instruction"], [source])
     if made is None:
         raise RuntimeError("the model returned no image")
     return made.convert("RGB")
@@ -66,14 +67,14 @@ def main():
     """Answer requests until the input ends."""
     if len(sys.argv) != 3:
         sys.exit("usage: blip3o_next_edit.py CHECKOUT WEIGHTS")
-    model = load(*sys.argv[1:])
+    module, model = load(*sys.argv[1:])
     for line in sys.stdin:
         message = json.loads(line)
         if message["type"] == "hello":
             say(type="ready", protocol=1, name="BLIP3o-NEXT-edit")
         if message["type"] == "request":
             try:
-                edit(model, message).save(message["output"])
+                edit(module, model, message).save(message["output"])
                 say(type="result", id=message["id"], status="ok")
             except Exception as error:
                 say(type="result", id=message["id"], status="model_error", detail=repr(error))
