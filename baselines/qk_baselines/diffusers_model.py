@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qk_baselines.pipelines import Found, Job, Pipeline, Placement, find
+from qk_baselines.pipeline_files import Found, find
+from qk_baselines.pipelines import Job, Pipeline, Placement
 from qk_bench.errors import UsageError
 from qk_bench.interfaces import Failure, Model
 from qk_bench.records import ModelCard, Request

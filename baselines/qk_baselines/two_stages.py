@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qk_baselines.diffusers_model import check_resolution, job_of
-from qk_baselines.pipelines import Found, Job, Pipeline, Placement, find
+from qk_baselines.pipeline_files import Found, find
+from qk_baselines.pipelines import Job, Pipeline, Placement
 from qk_bench.errors import UsageError, one_line
 from qk_bench.images import resample
 from qk_bench.interfaces import Failure, Model

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import SQUARES, outcomes, qkbench
-from qk_baselines.pipelines import FORMS, Job, find
+from qk_baselines.pipeline_files import FORMS, find
+from qk_baselines.pipelines import Job
 
 from baselines import tiny_pipelines
 from qk_bench.conformance import check_model, failures
