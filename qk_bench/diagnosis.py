@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from qk_bench.errors import QKBenchError
-from qk_bench.plugins import Kind, load_metric, load_suite, model_class, names
+from qk_bench.plugins import Kind, load_metric, load_suite, model_maker, names
 from qk_bench.run.environment import cores
 
 Level = Literal["ok", "slow", "lacks", "broken"]
@@ -67,7 +67,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _plugins(kind: Kind) -> Iterator[Finding]:
-    load = {"task": load_suite, "model": model_class, "metric": load_metric}[kind]
+    load = {"task": load_suite, "model": model_maker, "metric": load_metric}[kind]
     what = "suite" if kind == "task" else kind
     for name in names(kind):
         try:

@@ -46,6 +46,10 @@ class NotComparableError(QKBenchError):
     exit_code = 3
 
 
+class UnusableModelError(QKBenchError):
+    """What `Model.generate` raises when it can answer nothing more: the rest of its requests are left open, not failed."""
+
+
 class FullDiskError(QKBenchError):
     """Nothing more can be written; everything stored so far is whole (exit code 2)."""
 

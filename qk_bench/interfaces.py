@@ -7,7 +7,7 @@ A plug-in is found through an entry point (`qk_bench.models`, `qk_bench.tasks`, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -31,6 +31,15 @@ class Failure:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class OwnCheck:
+    """A promise of one adapter: its name, what to do if it is broken, and what finds the fault (empty: none)."""
+
+    name: str
+    mend: str
+    find_fault: Callable[[], str]
+
+
 class Model(ABC):
     """An image editor or generator behind one method.
 
@@ -49,10 +58,23 @@ class Model(ABC):
 
         Args:
             requests: Exactly `card.batch_size` requests of one size and kind; a short batch is padded by repetition.
+                After the model ran out of memory there are half as many, again and again if need be, down to one.
 
         Returns:
             For each request an (H, W, 3) uint8 sRGB array, a PIL image, or a `Failure`.
+
+        Raises:
+            UnusableModelError: Nothing more can be answered, such as when a service refuses the key: the remaining
+                requests are left open. Whatever else is raised fails the requests of this call.
         """
+
+    def usage(self) -> Mapping[str, float]:
+        """What was used since `setup`, such as calls and cost, for the manifest. Sums over processes; never falls."""
+        return {}
+
+    def own_checks(self, requests: Sequence[Request]) -> Sequence[OwnCheck]:
+        """What `qkbench check model` checks beside the promises of every model, such as a protocol."""
+        return ()
 
 
 class Task(ABC):

@@ -104,6 +104,14 @@ class Session(Record):
     cpu_seconds: float | None = Field(default=None, description="of the main process and its workers")
     peak_memory_bytes: int | None = Field(default=None, description="of the main process")
     worker_peak_memory_bytes: dict[str, int] = Field(default_factory=dict, description="per model")
+    batch_sizes: dict[str, dict[int, int]] = Field(
+        default_factory=dict,
+        description="of each model that ran out of memory at the batch size of its card: how many requests were "
+        "answered at which batch size",
+    )
+    usage: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="what models say they used, such as calls and cost, per model"
+    )
 
 
 class Manifest(Record):

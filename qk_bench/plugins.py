@@ -15,12 +15,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Literal, TypeVar
 
 from qk_bench.errors import QKBenchError, UsageError, one_line
+from qk_bench.functions import FunctionModel, is_function_model
 from qk_bench.interfaces import Metric, Model, SampleMetric, SetMetric, Suite, Task
 from qk_bench.records import ModelCard
 from qk_bench.training import Trainer
@@ -53,28 +54,35 @@ def names(kind: Kind) -> list[str]:
 def load_model(ref: str, arguments: Mapping[str, Any] | None = None) -> Model:
     """Make the model named `NAME`, `NAME:ARGUMENT` or `path/to/file.py:ClassName[:ARGUMENT]`.
 
+    One rule for all: what stands before the first colon is a registered name or else part of a path; what the name
+    stands for is called with the ARGUMENT, if there is one, and with the keyword arguments. It is a Model class, a
+    function that returns a Model (so that `two-stage` and `two-stage:A+B` may be different classes), or a function
+    whose first parameter is called `request`, which itself is the model: it is called for each request.
+
     Raises:
         UsageError: There is no such model, or it cannot be loaded or made with these arguments.
     """
-    make, positional = _model_class(ref)
+    make, positional = _model_maker(ref)
     model = _guard(f"model {ref}", lambda: make(*positional, **dict(arguments or {})))
+    if not isinstance(model, Model):
+        raise UsageError(f"model {ref}: it gives a {type(model).__name__}, not a qk_bench.interfaces.Model")
     if not isinstance(getattr(model, "card", None), ModelCard):
         raise UsageError(f"model {ref}: its constructor does not set `card` to a ModelCard")
     return model
 
 
-def model_class(ref: str) -> type[Model]:
-    """The class of a model, without making one.
+def model_maker(ref: str) -> Callable[..., Model]:
+    """The class of a model, or the function that makes one, without making one.
 
     Raises:
         UsageError: There is no such model, or it cannot be loaded.
     """
-    return _model_class(ref)[0]
+    return _model_maker(ref)[0]
 
 
 def file_digest(ref: str) -> str:
     """The sha256 of the file a plug-in is named by; empty where it is named by entry point."""
-    found = _FILE.match(ref)
+    found = _model_file(ref)
     return hashlib.sha256(Path(found["path"]).read_bytes()).hexdigest() if found else ""
 
 
@@ -136,9 +144,9 @@ def find_tasks(refs: Iterable[str]) -> list[FoundTask]:
     return list(tasks.values())
 
 
-def _model_class(ref: str) -> tuple[type[Model], list[str]]:
-    """The class a model is named by, and what follows it after a colon."""
-    found = _FILE.match(ref)
+def _model_maker(ref: str) -> tuple[Callable[..., Model], list[str]]:
+    """What makes the model, and what follows its name after a colon."""
+    found = _model_file(ref)
     if found:
         make, rest = _from_file(found["path"], found["attribute"]), found["rest"] or ""
         if rest and not rest.startswith(":"):
@@ -147,9 +155,16 @@ def _model_class(ref: str) -> tuple[type[Model], list[str]]:
     else:
         name, separator, argument = ref.partition(":")
         make = _from_entry("model", name)
-    if not (isinstance(make, type) and issubclass(make, Model)):
-        raise UsageError(f"model {ref}: {make!r} is not a subclass of qk_bench.interfaces.Model")
+    if (isinstance(make, type) and not issubclass(make, Model)) or not callable(make):
+        raise UsageError(f"model {ref}: {make!r} is not a subclass of qk_bench.interfaces.Model, or a function")
+    if is_function_model(make):
+        make = partial(FunctionModel, make)
     return make, [argument] if separator else []
+
+
+def _model_file(ref: str) -> re.Match[str] | None:
+    """The parts of a model named by file; a registered name before the first colon wins."""
+    return None if ref.partition(":")[0] in names("model") else _FILE.match(ref)
 
 
 def _find(ref: str) -> list[FoundTask]:

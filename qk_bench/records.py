@@ -11,7 +11,16 @@ from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 
 Kind = Literal["edit", "generate", "compose"]
 Status = Literal["ok", "model_error", "invalid_output", "timeout", "missing", "refused", "judge_error"]
@@ -124,7 +133,14 @@ class ModelCard(Record):
     deterministic: bool = Field(default=False, description="true if the output does not depend on the seed")
     uses_region: bool = Field(default=False, description="true if the model wants the region query")
     privileged: bool = Field(default=False, description="true for controls, which see the answer")
+    unseeded: bool = Field(default=False, description="true if the model cannot be seeded: the same request differs")
     parameters: int | None = Field(default=None, ge=0, description="number of parameters used in inference")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelCard:
+        if self.unseeded and self.deterministic:
+            raise ValueError("a model that cannot be seeded is not deterministic")
+        return self
 
 
 class Verdict(Record):

@@ -108,7 +108,8 @@ def command(*words: str | Path) -> list[str]:
 
 def qkbench(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command line as a process."""
-    return subprocess.run(command(*words), capture_output=True, text=True, timeout=120, check=False, **options)
+    options = {"timeout": 120, **options}
+    return subprocess.run(command(*words), capture_output=True, text=True, check=False, **options)
 
 
 Cli = Callable[..., tuple[int, str, str]]

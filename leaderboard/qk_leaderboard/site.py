@@ -124,6 +124,7 @@ class Site:
             "href": self.model_href(name),
             "role": entry.role,
             "privileged": entry.card.privileged,
+            "unseeded": entry.card.unseeded,
             "uses_region": entry.card.uses_region,
             "parameters": scales.size(entry.card.parameters),
             "time": milliseconds(cost),

@@ -40,13 +40,13 @@ def list_(
 def _models() -> list[dict[str, Any]]:
     """Names and cards. A model that needs an argument or weights to be made is listed without a card."""
     from qk_bench.errors import QKBenchError
-    from qk_bench.plugins import load_model, model_class, names
+    from qk_bench.plugins import load_model, model_maker, names
 
     rows = []
     for name in names("model"):
         row: dict[str, Any] = {"name": name, "description": "", "kinds": [], "privileged": False, "problem": ""}
         try:
-            kind = model_class(name)
+            kind = model_maker(name)
             row["description"] = (kind.__doc__ or "").strip().splitlines()[0] if kind.__doc__ else ""
             card = load_model(name).card
             row |= {"description": card.description or row["description"], "kinds": list(card.kinds)}

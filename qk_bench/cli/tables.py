@@ -2,7 +2,7 @@
 
 The JSON has these keys, which stay: `status` (complete or partial), `requests`, `done`, `scored`, `spec_digest`,
 `split`, `resolution`, `seeds`, `problems`, `unavailable_metrics`, `models` and `aggregates` (the rows of
-`aggregates.parquet`). Each entry of `models` has `model`, `privileged`, `outcomes` (count per status), `results` and
+`aggregates.parquet`). Each entry of `models` has `model`, `privileged`, `unseeded`, `outcomes` (count per status), `results` and
 `efficiency` (null where nothing was timed; the fields of `qk_bench.metrics.efficiency.Efficiency`, measured, so that
 they differ from run to run); each of `results` has `task` (or `all`), `metric`, `value`, `low`, `high` (95 % interval), `n`, `clusters` and
 `without_value` (count per status). What has no value, or none that is finite, is null.
@@ -22,6 +22,8 @@ from qk_bench.training import Table as TextTable
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+    from qk_bench.records import ModelCard
 
 
 def print_summary(summary: Summary, form: str) -> None:
@@ -52,6 +54,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
             {
                 "model": model.card.name,
                 "privileged": model.card.privileged,
+                "unseeded": model.card.unseeded,
                 "outcomes": summary.counts.get(model.card.name, {}),
                 "results": [_result(line) for line in summary.lines if line.model == model.card.name],
                 "efficiency": asdict(cost) if (cost := summary.costs.get(model.card.name)) else None,
@@ -89,7 +92,7 @@ def _rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
             line = summary.line(model.card.name, task, SUCCESS)
             if line is not None:
                 failed = ", ".join(f"{n} {status}" for status, n in line.without_value.items())
-                rows.append([_name(model.card.name, model.card.privileged), task, *_rate(line), failed or "0"])
+                rows.append([_name(model.card), task, *_rate(line), failed or "0"])
     return ["model", "task", "success", "95 % interval", "n", "failures"], rows
 
 
@@ -111,11 +114,12 @@ def _other_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
     for (metric, column, task_name), values in sets.items():
         cells = [values.get(card.name, "") for card in models]
         rows.append([f"{metric}{arrows[columns[column].direction]} ({task_name})", *cells])
-    return ["metric", *(_name(card.name, card.privileged) for card in models)], rows
+    return ["metric", *(_name(card) for card in models)], rows
 
 
-def _name(model: str, privileged: bool) -> str:
-    return f"{model} (privileged)" if privileged else model
+def _name(card: ModelCard) -> str:
+    marks = [mark for mark in ("privileged", "unseeded") if getattr(card, mark)]
+    return f"{card.name} ({', '.join(marks)})" if marks else card.name
 
 
 def _rate(line: Line) -> tuple[str, str, str]:
@@ -148,7 +152,7 @@ def _cost_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
         if cost is not None:
             rows.append(
                 [
-                    _name(model.card.name, model.card.privileged),
+                    _name(model.card),
                     f"{cost.latency_median:.4g} s",
                     f"{cost.latency_p95:.4g} s",
                     "-" if cost.throughput is None else f"{cost.throughput:.4g}/s",

@@ -22,6 +22,7 @@ class Side(Record):
     label: str = Field(description="how the model is called in the report; unique in it")
     privileged: bool = Field(description="true for controls that see the answer")
     uses_region: bool = Field(description="true for models that are given the region query")
+    unseeded: bool = Field(default=False, description="true for models that cannot be seeded")
     value: float | None
     low: float | None = Field(default=None, description="lower end of the interval at the report's confidence")
     high: float | None = None

@@ -103,7 +103,7 @@ def _sections(report: Report) -> Iterable[tuple[str, list[str], list[list[str]]]
 
 
 def _named(side: Side) -> str:
-    marks = [name for name in ("privileged", "uses_region") if getattr(side, name)]
+    marks = [name for name in ("privileged", "uses_region", "unseeded") if getattr(side, name)]
     return f"{side.label} ({', '.join(marks).replace('uses_region', 'is given the region')})" if marks else side.label
 
 

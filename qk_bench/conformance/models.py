@@ -51,11 +51,7 @@ class _Checks:
 
     def all(self) -> list[Check]:
         width, height = self.first[0].width, self.first[0].height
-        return [
-            attempt("one output per request", "return as many outputs as requests, in order", self._counts),
-            attempt("outputs are 8-bit RGB", "return (H, W, 3) uint8 arrays or RGB PIL images", self._modes),
-            attempt(f"outputs are {width}x{height} as requested", "return request.width x request.height", self._sizes),
-            attempt("requests are left unchanged", "copy an image before drawing on it", self._inputs),
+        seeded = [
             attempt("the same seed gives the same output", "draw all noise from request.seed", self._same_seed),
             attempt(
                 "another seed gives another output, unless declared deterministic", self._seed_mend(), self._other_seed
@@ -65,6 +61,14 @@ class _Checks:
                 "give each request a generator of its own, and avoid operations that mix the batch",
                 self._neighbours,
             ),
+        ]
+        return [
+            attempt("one output per request", "return as many outputs as requests, in order", self._counts),
+            attempt("outputs are 8-bit RGB", "return (H, W, 3) uint8 arrays or RGB PIL images", self._modes),
+            attempt(f"outputs are {width}x{height} as requested", "return request.width x request.height", self._sizes),
+            attempt("requests are left unchanged", "copy an image before drawing on it", self._inputs),
+            *([] if self.card.unseeded else seeded),
+            *(attempt(own.name, own.mend, own.find_fault) for own in self.model.own_checks(self.first)),
         ]
 
     def _seed_mend(self) -> str:

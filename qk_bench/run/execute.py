@@ -135,7 +135,10 @@ class _Execution:
         self.segments = segments_of(spec)
         self.total = sum(map(len, self.segments))
         self.tasks = load_tasks(spec)
+        self.earlier: Sequence[Session] = ()
         self.worker_peaks: dict[str, int] = {}
+        self.batch_sizes: dict[str, dict[int, int]] = {}
+        self.usage: dict[str, dict[str, float]] = {}
         self.load_failures: dict[str, str] = {}
         self.ready: deque[tuple[int, int]] = deque()
         self.aggregates: dict[tuple[int, int], list[tuple[SetValue, ScoreStatus]]] = {}
@@ -153,7 +156,7 @@ class _Execution:
         if manifest is not None:  # what an earlier session could not compute stays without values
             self.unavailable = manifest.unavailable_metrics | self.unavailable
         self._count_blocks()
-        earlier = manifest.sessions if manifest else ()
+        earlier = self.earlier = manifest.sessions if manifest else ()
         self._write_manifest("running", earlier, Session(command=self.options.command, started=self.started))
         for stale in (SCORES, AGGREGATES):
             (self.run.path / stale).unlink(missing_ok=True)
@@ -201,12 +204,19 @@ class _Execution:
             return True
         for model in self.spec.models:
             log = self.run.path / LOGS / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', model.card.name)[:80]}.log"
-            generation = Generation(self.loop, model, self._items(model), self._emit, self.spec.timeout, log)
-            while not generation.finished and not self._too_many_failures():
-                more = len(self.ready) < READY_BLOCKS and generation.feed()
-                self._turn(0.0 if more else generation.patience())
-                generation.check_time()
-            generation.stop()
+            size = self._batch_size(model)
+            generation = Generation(self.loop, model, self._items(model), self._emit, self.spec.timeout, log, size)
+            try:
+                while not generation.finished and not self._too_many_failures():
+                    more = len(self.ready) < READY_BLOCKS and generation.feed()
+                    self._turn(0.0 if more else generation.patience())
+                    generation.check_time()
+                    if generation.batch_size < size:
+                        size = generation.batch_size
+                        self.reporter.note(f"model {model.card.name} ran out of memory: it now gets {size} at a time")
+                generation.stop()
+            finally:
+                self._record(model, generation)
             if generation.load_failure is not None:
                 self.load_failures[model.card.name] = generation.load_failure
                 self.reporter.note(f"model {model.card.name} cannot be used: {generation.load_failure}")
@@ -214,6 +224,19 @@ class _Execution:
             if self._too_many_failures():
                 return True
         return False
+
+    def _batch_size(self, model: ModelSpec) -> int:
+        """The batch size of a model's card, or what an earlier session had to make of it for want of memory."""
+        known = [size for session in self.earlier for size in session.batch_sizes.get(model.card.name, {})]
+        return min([model.card.batch_size, *known])
+
+    def _record(self, model: ModelSpec, generation: Generation) -> None:
+        """Note what belongs into the manifest of how a model's requests were answered."""
+        name = model.card.name
+        if any(size != model.card.batch_size for size in generation.at_size):
+            self.batch_sizes[name] = dict(sorted(generation.at_size.items(), reverse=True))
+        if generation.usage:
+            self.usage[name] = dict(sorted(generation.usage.items()))
 
     def _items(self, model: ModelSpec) -> Iterator[Item]:
         """The requests of a model that have no outcome yet, in plan order."""
@@ -330,6 +353,8 @@ class _Execution:
             cpu_seconds=round(environment.cpu_seconds() - self.cpu, 3),
             peak_memory_bytes=peak_memory(),
             worker_peak_memory_bytes=self.worker_peaks,
+            batch_sizes=self.batch_sizes,
+            usage=self.usage,
         )
 
     def _write_manifest(

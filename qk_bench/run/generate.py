@@ -3,13 +3,14 @@
 The worker holds two batches: the one it works on and the next. A batch that fails as a whole (an exception, a crash, a
 hang, a wrong number of outputs) says nothing about which request is guilty, so its requests are tried again one at a
 time, each padded by repetition to the same batch shape; a batch that holds a single request is the verdict on it.
+Only running out of memory changes that shape: the worker halves it, says so, and a restarted worker keeps to it.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -66,10 +67,18 @@ class Generation:
         emit: Called once for each request.
         timeout: Seconds a request may take; a batch may take as many times that as it has places.
         log: Where the worker's output goes.
+        batch_size: Requests to a call, where an earlier session found the card's to be too many.
     """
 
     def __init__(
-        self, loop: Loop, model: ModelSpec, items: Iterator[Item], emit: Emit, timeout: float | None, log: Path
+        self,
+        loop: Loop,
+        model: ModelSpec,
+        items: Iterator[Item],
+        emit: Emit,
+        timeout: float | None,
+        log: Path,
+        batch_size: int | None = None,
     ) -> None:
         self._loop, self._model, self._items, self._emit = loop, model, items, emit
         self._size = model.card.batch_size
@@ -83,9 +92,22 @@ class Generation:
         self._loaded = False
         self._launched = 0.0
         self._deaths = 0  # since the last answer, outside of any batch
+        self.batch_size = batch_size or self._size
+        """Requests to a call; less than the card's after the model ran out of memory."""
+        self.at_size: Counter[int] = Counter()
+        """How many requests were answered in calls of each size."""
+        self._used: Counter[str] = Counter()  # by workers that are gone
+        self._using: Mapping[str, float] = {}
         self.load_seconds: float | None = None
         self.load_failure: str | None = None
         """Why the model cannot be used; its remaining requests then have no outcome."""
+
+    @property
+    def usage(self) -> dict[str, float]:
+        """What the model says it used, over all its workers."""
+        return {
+            name: self._used[name] + self._using.get(name, 0) for name in dict.fromkeys([*self._used, *self._using])
+        }
 
     @property
     def finished(self) -> bool:
@@ -128,8 +150,9 @@ class Generation:
 
     def _start(self) -> None:
         self._loaded, self._launched = False, time.monotonic()
+        self._used, self._using = Counter(self.usage), {}
         self._child = Child(self._loop, "qk_bench.run.worker", self._log, self._on_message, self._on_exit)
-        self._child.send(Load(self._model.ref, self._model.arguments, self._model.card))
+        self._child.send(Load(self._model.ref, self._model.arguments, self._model.card, self.batch_size))
 
     def _draw(self) -> list[Item]:
         """The next requests that fit into one batch: of one size and one kind."""
@@ -145,9 +168,7 @@ class Generation:
         assert self._child is not None
         self._number += 1
         self._sent.append(_Sent(self._number, items))
-        requests = [item.request for item in items]
-        requests += [requests[-1]] * (self._size - len(requests))
-        self._child.send(Batch(self._number, tuple(requests)))
+        self._child.send(Batch(self._number, tuple(item.request for item in items)))
 
     def _on_message(self, message: object) -> None:
         match message:
@@ -163,14 +184,15 @@ class Generation:
                 sent = self._sent.popleft()
                 assert number == sent.number
                 self._deaths = 0
+                self.batch_size, self._using = message.batch_size, message.usage
                 cost = Cost(
                     message.seconds, len(sent.items), message.peak_memory_bytes, message.device_peak_memory_bytes
                 )
                 if isinstance(answers, Answer):
                     self._fail(sent, answers, cost)
                 else:
-                    for item, answer in zip(sent.items, answers, strict=False):  # what answers the padding is dropped
-                        self._emit(item, answer, cost)
+                    for item, answer in zip(sent.items, answers, strict=True):
+                        self._emit_counted(item, answer, cost)
 
     def _on_exit(self, reason: str) -> None:
         self._child = None
@@ -196,7 +218,11 @@ class Generation:
         if cost is None:
             seconds = 0.0 if sent.started is None else time.monotonic() - sent.started
             cost = Cost(seconds, 1, None, None)
-        self._emit(sent.items[0], answer, cost)
+        self._emit_counted(sent.items[0], answer, cost)
+
+    def _emit_counted(self, item: Item, answer: Answer, cost: Cost) -> None:
+        self.at_size[self.batch_size] += 1
+        self._emit(item, answer, cost)
 
     def _requeue(self) -> None:
         """What the dead worker had not begun goes to the next one."""

@@ -7,22 +7,26 @@ Messages in: `Load`, then `Batch`es. Messages out: `Loaded` or `LoadFailed`, the
 
 from __future__ import annotations
 
+import gc
+import re
 import resource
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qk_bench.errors import QKBenchError, folded, one_line
+from qk_bench.errors import QKBenchError, UnusableModelError, folded, one_line
 from qk_bench.images import ImageProblemError, as_pixels
 from qk_bench.interfaces import Failure, FailureStatus, Model
 from qk_bench.plugins import load_model
 from qk_bench.records import ModelCard, Request, Status
 from qk_bench.run.channel import Parent
+
+_MEMORY: Final = re.compile(r"out of memory|can't allocate memory|ALLOC_FAILED|RESOURCE_EXHAUSTED", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Load:
     ref: str
     arguments: Mapping[str, Any]
     card: ModelCard
+    batch_size: int
+    """Requests to a call: the card's, or fewer where the model is known to run out of memory."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +49,14 @@ class Loaded:
 
 @dataclass(frozen=True)
 class LoadFailed:
-    """The model cannot be used."""
+    """The model cannot be used, or cannot be used any longer."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Requests to answer; as many as the model's batch size."""
+    """Requests to answer; at most as many as the model's batch size."""
 
     number: int
     requests: tuple[Request, ...]
@@ -81,6 +87,10 @@ class Answered:
     seconds: float
     peak_memory_bytes: int
     device_peak_memory_bytes: int | None
+    batch_size: int
+    """Requests to a call, padding included; fewer than the batch has where the model ran out of memory."""
+    usage: Mapping[str, float]
+    """What this process has used so far, as the model tells."""
 
 
 def main() -> None:
@@ -99,36 +109,104 @@ def main() -> None:
         parent.send(LoadFailed(str(error) if isinstance(error, QKBenchError) else one_line(error)))
         return
     parent.send(Loaded(time.perf_counter() - started))
+    size = load.batch_size
     while True:
         batch: Batch = parent.receive()
         parent.send(Started(batch.number))
         begun = time.perf_counter()
-        result = _generate(model, batch.requests)
+        try:
+            result, size = _generate(model, batch.requests, size)
+        except UnusableModelError as error:
+            parent.send(LoadFailed(str(error)))
+            return
         seconds = time.perf_counter() - begun
-        answers = result if isinstance(result, Answer) else tuple(map(answer, result))
-        parent.send(Answered(batch.number, answers, seconds, peak_memory(), _device_peak_memory()))
+        answers: tuple[Answer, ...] | Answer
+        if isinstance(result, Answer):
+            answers = result
+        else:
+            answers = tuple(
+                answer(value, black=_may_be_black(load.card, request))
+                for value, request in zip(result, batch.requests, strict=True)
+            )
+        parent.send(
+            Answered(batch.number, answers, seconds, peak_memory(), _device_peak_memory(), size, dict(model.usage()))
+        )
 
 
-def _generate(model: Model, requests: tuple[Request, ...]) -> list[Any] | Answer:
-    try:
-        images = list(model.generate(requests))
-    except ImageProblemError as problem:
-        return Answer("invalid_output", detail=folded(str(problem)))
-    except (Exception, SystemExit) as error:
-        return Answer("model_error", detail=one_line(error))
-    if len(images) != len(requests):
-        return Answer("invalid_output", detail=f"returned {len(images)} outputs for {len(requests)} requests")
+def _generate(model: Model, requests: tuple[Request, ...], size: int) -> tuple[list[Any] | Answer, int]:
+    """Answer requests in calls of `size`; when memory runs out all of them again, with half the size.
+
+    Returns:
+        An output for each request, or the one failure of all of them; and the size that was possible.
+    """
+    while True:
+        try:
+            return _in_calls_of(size, model, requests), size
+        except UnusableModelError:
+            raise
+        except ImageProblemError as problem:
+            return Answer("invalid_output", detail=folded(str(problem))), size
+        except (Exception, SystemExit) as error:
+            if not _out_of_memory(error):
+                return Answer("model_error", detail=one_line(error)), size
+            if size == 1:
+                return Answer("model_error", detail=folded(f"out of memory, even one at a time: {one_line(error)}")), 1
+        size //= 2
+        _free_memory()  # only here, when the exception no longer holds what filled the memory
+
+
+def _in_calls_of(size: int, model: Model, requests: tuple[Request, ...]) -> list[Any] | Answer:
+    images: list[Any] = []
+    for start in range(0, len(requests), size):
+        call = requests[start : start + size]
+        made = list(model.generate(call + call[-1:] * (size - len(call))))
+        if len(made) != size:
+            return Answer("invalid_output", detail=f"returned {len(made)} outputs for {size} requests")
+        images += made[: len(call)]  # what answers the padding is dropped
     return images
 
 
-def answer(value: object) -> Answer:
-    """Check one thing a model returned."""
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether this, or what caused it, says that memory ran out: Python, numpy, torch (CPU, CUDA, MPS) or XLA."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(cause, RuntimeError) and _MEMORY.search(str(cause)):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _free_memory() -> None:
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _may_be_black(card: ModelCard, request: Request) -> bool:
+    """Whether a wholly black output can be meant: an answer that was given, or an edit of a black image."""
+    return card.privileged or (request.source is not None and not request.source.any())
+
+
+def answer(value: object, *, black: bool = False) -> Answer:
+    """Check one thing a model returned.
+
+    Args:
+        value: What it returned.
+        black: Whether a wholly black image is accepted. Otherwise it is taken for what it mostly is: NaN that was
+            cast to an image.
+    """
     if isinstance(value, Failure):
         if value.status not in get_args(FailureStatus):
             return Answer("invalid_output", detail=folded(f"returned a Failure of status {value.status!r}"))
         return Answer(value.status, detail=folded(str(value.detail)))
     try:
-        return Answer("ok", as_pixels(value))
+        pixels = as_pixels(value)
+        if not black and not pixels.any():
+            return Answer("invalid_output", detail="every pixel is black: NaN becomes this when it is cast to an image")
+        return Answer("ok", pixels)
     except ImageProblemError as problem:
         return Answer("invalid_output", detail=str(problem))
     except Exception as error:  # an image object that fails when its pixels are read
