@@ -128,7 +128,8 @@ class TrainingBatches(Dataset[Batch]):
         assert sample.target is not None
         assert sample.edit_mask is not None
         if mode == "generate":
-            return {"images": (), "text": sample.target_caption, "target": sample.target}
+            item = {"images": (), "text": sample.target_caption, "target": sample.target}
+            return item | self.words(mode, sample, rng)
         if mode == "reconstruct":
             return {"images": (sample.source,), "text": "reconstruct the picture", "target": sample.source}
         if mode == "compose":
@@ -136,9 +137,11 @@ class TrainingBatches(Dataset[Batch]):
         form: RegionForm = FORMS[1 + int(rng.random() * 3)] if rng.random() < self.config.region.share else "none"
         item = {"images": (sample.source,), "text": sample.instruction, "target": sample.target}
         item |= {"edit_mask": sample.edit_mask, "region": (form, sample.region)}
-        if self.answers:
-            item["answer"] = framed(answer(sample))
-        return item
+        return item | self.words(mode, sample, rng)
+
+    def words(self, mode: Mode, sample: Sample, rng: Random) -> dict[str, Any]:
+        """What else than the usual an item holds, or other than it: `text`, `answer`, `target`."""
+        return {"answer": framed(answer(sample))} if self.answers and mode == "edit" else {}
 
     def _collate(self, mode: Mode, items: list[dict[str, Any]]) -> Batch:
         ids, mask = encode(self.tokenizer, [i["text"] for i in items], self.config.max_text_tokens[mode], pad_to=PAD_TO)

@@ -122,7 +122,7 @@ class _Run:
             quiet = contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped)
             seed = _seed(self.recipe.loop.seed, self.name, step, number, self.accelerator.process_index)
             with quiet:
-                losses = self.wrapped(piece, self.stage, seed)
+                losses = self.wrapped(piece, self.recipe.told(self.name), seed)
                 self.accelerator.backward(losses["loss"] / len(pieces))
             for key, value in losses.items():
                 mean[key] = mean.get(key, 0.0) + float(value.detach()) / len(pieces)
@@ -305,7 +305,7 @@ def _time_step(recipe: Recipe, name: str, stage: Optimisation) -> float:
     for _ in range(2):
         began = time.monotonic()
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.loop.mixed_precision == "bf16"):
-            loss = model(batch, stage, 0)["loss"]
+            loss = model(batch, recipe.told(name), 0)["loss"]
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()

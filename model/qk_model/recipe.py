@@ -35,7 +35,7 @@ class Options:
 class Recipe(ABC):
     """A model, its stages, and what becomes of it in each.
 
-    Models are `nn.Module`s with a `tokenizer`; `forward(batch, stage, seed)`, which returns losses, `loss` among them;
+    Models are `nn.Module`s with a `tokenizer`; `forward(batch, told, seed)`, which returns losses, `loss` among them;
     `parts()`, its parts by name; and `save_pretrained(folder, dtype)`.
 
     Attributes:
@@ -76,6 +76,10 @@ class Recipe(ABC):
     @abstractmethod
     def finish(self, model: Any, name: str, prepared: Any, dataset: TrainingBatches) -> None:
         """Drop what only this stage had."""
+
+    def told(self, name: str) -> Any:
+        """What the model's `forward` is told of a stage."""
+        return self.stages[name]
 
     @abstractmethod
     def validate(self, model: Any, name: str, samples: int) -> dict[str, Any]:
