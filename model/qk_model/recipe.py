@@ -85,6 +85,10 @@ class Recipe(ABC):
     def validate(self, model: Any, name: str, samples: int) -> dict[str, Any]:
         """Figures on the val split, with `samples` of each task; empty where a stage has none."""
 
+    def parameters(self, model: Any) -> dict[str, int]:
+        """Parameters of each part of the final model."""
+        return {name: count(part) for name, part in model.parts().items() if part is not None}
+
     def about(self) -> dict[str, Any]:
         """What the record holds of this model beyond what all records hold."""
         return {}
@@ -111,7 +115,7 @@ def write_model(recipe: Recipe, options: Options, last: Path, final: Path) -> No
         "values": recipe.values,
         "overrides": options.overrides,
         "weights_sha256": weights_digest(partial),
-        "parameters": {name: count(part) for name, part in model.parts().items() if part is not None},
+        "parameters": recipe.parameters(model),
         "samples": {name: stage.steps * stage.batch_size for name, stage in steps.items()},
         "validation": validations[-1]["validation"] if validations else {},
         **recipe.about(),

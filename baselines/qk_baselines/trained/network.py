@@ -90,14 +90,6 @@ class Network(Trunk):
         """The parts by name."""
         return {name: getattr(self, name) for name in (*self.shared, *self.own_parts)}
 
-    def in_use(self) -> dict[str, int]:
-        """Parameters of the parts that a trained model uses."""
-        return {
-            name: sum(p.numel() for p in part.parameters())
-            for name, part in self.parts().items()
-            if name not in self.for_training
-        }
-
     # ---- parts ----
 
     def denoiser(self, size: Size, channels: int, context_dim: int) -> LeanMMDiT:

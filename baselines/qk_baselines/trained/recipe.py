@@ -115,6 +115,10 @@ class BaselineRecipe(Recipe):
         model.train(training)
         return found.figures()
 
+    def parameters(self, model: Any) -> dict[str, int]:
+        """Parameters of each part that a trained model uses."""
+        return {name: n for name, n in super().parameters(model).items() if name not in model.for_training}
+
     def about(self) -> dict[str, Any]:
         """Where the number of steps comes from."""
         return {"budget": self.budget}

@@ -13,7 +13,6 @@ from qk_model.recipe import Recipe
 from qk_model.train import QueryKontextRecipe
 
 from qk_baselines.trained.budget import PRETRAINED, plan, step_flops, write_plan
-from qk_baselines.trained.recipe import BaselineRecipe
 from qk_bench.training import Table
 
 TOLERANCE = 0.10  # of the summed inference parameters without the autoencoder, against Query-Kontext's
@@ -36,7 +35,8 @@ def tables(names: Sequence[str]) -> list[Table]:
     sizes = [_size_row("query-kontext", own, total)]
     costs = _cost_rows("query-kontext", reference, each, spent, budget)
     for recipe in recipes:
-        sizes.append(_size_row(recipe.name, in_use(recipe), total))
+        parts = {name: count for name, count in recipe.parameters(recipe.make()).items() if name != "vae"}
+        sizes.append(_size_row(recipe.name, parts, total))
         costs += _cost_rows(recipe.name, recipe, recipe.budget["step_flops"], recipe.budget["flops"], budget)
     return [
         Table(
@@ -50,17 +50,6 @@ def tables(names: Sequence[str]) -> list[Table]:
             tuple(costs),
         ),
     ]
-
-
-def in_use(recipe: BaselineRecipe) -> dict[str, int]:
-    """Parameters of each part that a trained baseline uses, without the autoencoder."""
-    model = recipe.make()
-    parts = {name: part for name, part in model.parts().items() if part is not None}  # type: ignore[operator]
-    return {
-        name: sum(p.numel() for p in part.parameters())
-        for name, part in parts.items()
-        if name != "vae" and name not in model.for_training
-    }
 
 
 def _in_use(preset: Preset) -> dict[str, int]:

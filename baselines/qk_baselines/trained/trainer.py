@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qk_baselines.trained.config import NAMES
+from qk_baselines.trained.config import NAMES, load_baseline
 from qk_bench.errors import UsageError
 from qk_bench.training import Table, Trainer
 
@@ -38,6 +38,8 @@ class BaselineTrainer(Trainer):
         if whole and stage != "all":
             raise UsageError("the baselines have no stages in common", f"qkbench train {NAMES[0]} --stage {stage}")
         chosen = {name: self._of(name, overrides) for name in self.names}
+        for name, own in chosen.items():
+            load_baseline(name, own)  # before anything takes time
         folder = _pretrained(preset, out, str(overrides.get(PRETRAINING, "")), max_steps)
         _, spent = reference(folder)
         for name, own in chosen.items():
