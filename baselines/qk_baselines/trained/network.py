@@ -65,9 +65,16 @@ class Network(Trunk):
         self.connector = Connector(self.vlm.width, shared.kontext.connector_hidden, shared.kontext.context_dim)
 
     def adopt(self, pretrained: QueryKontext) -> None:
-        """Take over the weights of the shared parts."""
+        """Take over the weights of the shared parts.
+
+        Raises:
+            UsageError: The pretraining was of an ablation that lacks one.
+        """
         for name in self.shared:
-            getattr(self, name).load_state_dict(getattr(pretrained, name).state_dict())
+            part = getattr(pretrained, name)
+            if part is None:
+                raise UsageError(f"{self.name}: the pretraining has no {name}", f"one with model.{name}.enabled=true")
+            getattr(self, name).load_state_dict(part.state_dict())
 
     @abstractmethod
     def losses(self, batch: Batch, stage: str, generator: torch.Generator) -> dict[str, Tensor]:
