@@ -20,7 +20,7 @@ def card(record: dict[str, Any]) -> str:
     hours = sum(record["measured"]["seconds"].values()) / 3600
     stages = record["values"]["training"]["stages"]
     lines = [
-        f"# Query-Kontext, preset {record['preset']}",
+        f"# {record['title']}, preset {record['preset']}",
         "",
         "An image editor that follows instructions, trained on the train split of the scenes suite (coloured shapes on",
         f"procedural and photographic backgrounds) at {resolution} pixels. It knows nothing else.",
@@ -31,6 +31,7 @@ def card(record: dict[str, Any]) -> str:
         f"- sha256 of the weights: {record['weights_sha256']}",
         f"- {hours:.2f} hours on {record['measured']['hardware']['processor'] or 'an unnamed processor'}, "
         f"{record['measured']['hardware']['cores']} cores.",
+        *_budget(record.get("budget")),
         "",
         "| stage | steps | samples | trained |",
         "|---|---|---|---|",
@@ -48,3 +49,14 @@ def card(record: dict[str, Any]) -> str:
         "Every value of the recipe is in `training.json`. Figures on the test split come from `qkbench run`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _budget(budget: dict[str, Any] | None) -> list[str]:
+    """What a baseline's training was allowed, beside Query-Kontext's."""
+    if budget is None:
+        return []
+    own, reference = (sum(budget[key].values()) / 1e12 for key in ("flops", "query_kontext_flops"))
+    return [
+        f"- {own:.4g} TFLOP of training after the pretraining shared with Query-Kontext (sha256 "
+        f"{budget['pretraining_sha256']}), which spends {reference:.4g}."
+    ]

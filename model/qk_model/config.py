@@ -7,10 +7,12 @@ drift apart.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -118,14 +120,10 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage of training."""
+class Optimisation:
+    """What the training loop and the data need of a stage, whatever model it trains."""
 
-    objective: Literal["vae", "vlm", "flow"]
-    denoiser: Literal["none", "head", "mmdit"]
-    low_level: bool  # whether source and reference tokens enter the diffusion model
-    trained: tuple[str, ...]  # parts of the model; `vlm_lora` and `mmdit_lora` stand for adapters on a frozen part
-    lora_rank: int
+    trained: tuple[str, ...]  # parts of the model; a part with `_lora` behind it stands for adapters on it, frozen
     steps: int
     batch_size: int
     micro_batch: int  # samples of a batch that go through the model at once; the gradients of the rest are added
@@ -136,8 +134,6 @@ class Stage:
     weight_decay: float
     clip_norm: float
     ema_decay: float
-    gate_weight: float  # of the gate's cross entropy, beside the flow loss
-    gate_positive_weight: float  # pixels of the edit count this much more than others
     query_ratio: float  # ablation switch: share of query-conditioned batches (edits); the rest generate
     generation: dict[str, float]  # how the rest divides among the other modes
     tasks: dict[str, float]  # how the edits divide among the tasks of the scenes suite
@@ -145,18 +141,36 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Training:
-    """The training recipe of a preset."""
+class Stage(Optimisation):
+    """One stage of training Query-Kontext."""
+
+    objective: Literal["vae", "vlm", "flow"]
+    denoiser: Literal["none", "head", "mmdit"]
+    low_level: bool  # whether source and reference tokens enter the diffusion model
+    lora_rank: int
+    gate_weight: float  # of the gate's cross entropy, beside the flow loss
+    gate_positive_weight: float  # pixels of the edit count this much more than others
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the training loop needs beside the stages."""
 
     seed: int
     mixed_precision: Literal["no", "bf16"]
-    compile: bool
     workers: int
     log_every: int
     checkpoint_every: int
     validate_every: int
     validation_samples: int  # per task
     schedule: tuple[str, ...]  # ablation switch: the stages, in order
+
+
+@dataclass(frozen=True)
+class Training(Loop):
+    """The training recipe of a preset."""
+
+    compile: bool
     stages: dict[str, Stage]
 
 
@@ -193,17 +207,26 @@ def load_preset(name: str, overrides: dict[str, Any] | None = None) -> Preset:
 
 def parse_preset(name: str, data: dict[str, Any], overrides: dict[str, Any] | None = None) -> Preset:
     """One preset of a sheet that is already read."""
-    values = _values(data["presets"][name], data["sources"], f"presets.{name}")
-    for path, value in (overrides or {}).items():
+    values = leaf_values(data["presets"][name], data["sources"], "hyperparameters.yaml", f"presets.{name}")
+    override(values, overrides or {}, f"preset {name}")
+    values["model"]["preset"] = name
+    return fill(Preset, values, name)
+
+
+def override(values: dict[str, Any], overrides: Mapping[str, Any], where: str) -> None:
+    """Change values, in place, by their dotted paths.
+
+    Raises:
+        UsageError: There is no value at a path.
+    """
+    for path, value in overrides.items():
         *parents, last = path.split(".")
         node = values
         for key in parents:
             node = node.get(key, {}) if isinstance(node, dict) else {}
         if not isinstance(node, dict) or last not in node:
-            raise UsageError(f"preset {name} has no value {path}")
+            raise UsageError(f"{where} has no value {path}")
         node[last] = value
-    values["model"]["preset"] = name
-    return _fill(Preset, values, name)
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -213,26 +236,32 @@ def to_json(config: Any) -> dict[str, Any]:
 
 def model_config(values: dict[str, Any]) -> ModelConfig:
     """The inverse of `to_json` for a `ModelConfig`."""
-    return _fill(ModelConfig, values, "config.json")
+    return fill(ModelConfig, values, "config.json")
 
 
-def _values(node: Any, sources: dict[str, str], where: str) -> Any:
-    """The sheet less its sources, each checked."""
+def preset_of(values: dict[str, Any], where: str) -> Preset:
+    """The inverse of `to_json` for a `Preset`, such as the `values` of a plan."""
+    return fill(Preset, values, where)
+
+
+def leaf_values(node: Any, sources: dict[str, str], file: str, where: str) -> Any:
+    """A sheet less its sources, each checked.
+
+    Raises:
+        UsageError: A leaf has an unknown key or no source.
+    """
     if not isinstance(node, dict):
-        raise UsageError(f"hyperparameters.yaml: {where} must be {{value: …, source: …}}")
+        raise UsageError(f"{file}: {where} must be {{value: …, source: …}}")
     if "value" not in node:
-        return {key: _values(child, sources, f"{where}.{key}") for key, child in node.items()}
+        return {key: leaf_values(child, sources, file, f"{where}.{key}") for key, child in node.items()}
     if set(node) - {"value", "source", "note"}:
-        raise UsageError(
-            f"hyperparameters.yaml: {where} has the unknown key {min(set(node) - {'value', 'source', 'note'})}"
-        )
+        raise UsageError(f"{file}: {where} has the unknown key {min(set(node) - {'value', 'source', 'note'})}")
     if node.get("source") not in sources:
-        raise UsageError(f"hyperparameters.yaml: {where} has no source", f"name one of: {', '.join(sources)}")
-    value = node["value"]
-    return dict(value) if isinstance(value, dict) else value
+        raise UsageError(f"{file}: {where} has no source", f"name one of: {', '.join(sources)}")
+    return copy.deepcopy(node["value"])
 
 
-def _fill(kind: type[T], values: Any, where: str) -> T:
+def fill(kind: type[T], values: Any, where: str) -> T:
     """A dataclass from a mapping; every field must be there and nothing else."""
     if not isinstance(values, dict):
         raise UsageError(f"{where} must be a mapping")
@@ -248,7 +277,7 @@ def _fill(kind: type[T], values: Any, where: str) -> T:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        return _fill(typing.cast("type[Any]", hint), value, where)
+        return fill(typing.cast("type[Any]", hint), value, where)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is dict and isinstance(value, dict):
         return {_convert(arguments[0], k, where): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}

@@ -19,16 +19,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from qk_bench.records import RegionQuery as Region
 from qk_bench.records import Sample
-from qk_model.config import Mode, ModelConfig, Stage
+from qk_model.config import Mode, ModelConfig, Optimisation
 from qk_model.kontext import FORMS, RegionForm, RegionQuery
-from qk_model.model import Batch
 from qk_model.tokenizer import encode
+from qk_model.trunk import Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 PAD_TO = 8  # texts are padded to multiples of this, so that few shapes occur
-ANSWER_LENGTH = 48
 
 
 def to_pixels(images: list[NDArray[np.uint8]]) -> Tensor:
@@ -85,20 +84,25 @@ class TrainingBatches(Dataset[Batch]):
         tokenizer: The model's.
         rank: Which share of each batch this process takes …
         world: … of how many.
+        answers: Whether edits come with an answer: what changes, in words.
     """
+
+    answer_length = 48
 
     def __init__(
         self,
         config: ModelConfig,
-        stage: Stage,
+        stage: Optimisation,
         name: str,
         seed: int,
         tokenizer: PreTrainedTokenizerFast,
         rank: int = 0,
         world: int = 1,
+        *,
+        answers: bool = False,
     ) -> None:
         self.config, self.stage, self.name, self.seed, self.tokenizer = config, stage, name, seed, tokenizer
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.answers = rank, world, answers
 
     def __len__(self) -> int:
         """Number of steps."""
@@ -124,7 +128,8 @@ class TrainingBatches(Dataset[Batch]):
         assert sample.target is not None
         assert sample.edit_mask is not None
         if mode == "generate":
-            return {"images": (), "text": sample.target_caption, "target": sample.target}
+            item = {"images": (), "text": sample.target_caption, "target": sample.target}
+            return item | self.words(mode, sample, rng)
         if mode == "reconstruct":
             return {"images": (sample.source,), "text": "reconstruct the picture", "target": sample.source}
         if mode == "compose":
@@ -132,9 +137,11 @@ class TrainingBatches(Dataset[Batch]):
         form: RegionForm = FORMS[1 + int(rng.random() * 3)] if rng.random() < self.config.region.share else "none"
         item = {"images": (sample.source,), "text": sample.instruction, "target": sample.target}
         item |= {"edit_mask": sample.edit_mask, "region": (form, sample.region)}
-        if self.stage.objective == "vlm":
-            item["answer"] = f"[BOS] {answer(sample)} [EOS]"
-        return item
+        return item | self.words(mode, sample, rng)
+
+    def words(self, mode: Mode, sample: Sample, rng: Random) -> dict[str, Any]:
+        """What else than the usual an item holds, or other than it: `text`, `answer`, `target`."""
+        return {"answer": framed(answer(sample))} if self.answers and mode == "edit" else {}
 
     def _collate(self, mode: Mode, items: list[dict[str, Any]]) -> Batch:
         ids, mask = encode(self.tokenizer, [i["text"] for i in items], self.config.max_text_tokens[mode], pad_to=PAD_TO)
@@ -151,12 +158,17 @@ class TrainingBatches(Dataset[Batch]):
             edit_mask=torch.from_numpy(np.stack([i["edit_mask"] for i in items])[:, None]).float()
             if mode == "edit"
             else None,
-            answer_ids=_answers(self.tokenizer, answers) if answers else None,
+            answer_ids=_answers(self.tokenizer, answers, self.answer_length) if answers else None,
         )
 
 
-def _answers(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Tensor:
-    ids, mask = encode(tokenizer, texts, ANSWER_LENGTH, pad_to=PAD_TO)
+def framed(text: str) -> str:
+    """A text to be written word by word, with its beginning and its end marked."""
+    return f"[BOS] {text} [EOS]"
+
+
+def _answers(tokenizer: PreTrainedTokenizerFast, texts: list[str], length: int) -> Tensor:
+    ids, mask = encode(tokenizer, texts, length, pad_to=PAD_TO)
     return torch.where(mask, ids, 0)
 
 

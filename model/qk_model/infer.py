@@ -15,8 +15,9 @@ from qk_bench.records import RegionQuery as Region
 from qk_model.config import Mode
 from qk_model.data import region_query, to_images, to_pixels
 from qk_model.kontext import RegionForm
-from qk_model.model import Batch, QueryKontext
+from qk_model.model import QueryKontext
 from qk_model.tokenizer import encode
+from qk_model.trunk import Batch, Trunk
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,25 @@ def make(
         head: Sample with stage 1's light head.
     """
     width, height = jobs[0].width, jobs[0].height
-    inner = inner_size(model, width, height)
-    sources = to_pixels([job.source for job in jobs if job.source is not None]) if jobs[0].source is not None else None
+    batch, noise = prepare(model, jobs, region=region)
+    edited = model.sample(batch, noise, steps=steps, guidance_scale=guidance_scale, low_level=low_level, head=head)
+    pixels = resize(edited.pixels, (height, width)).cpu()
+    gates: list[NDArray[np.float32] | None] = [None] * len(jobs)
+    if edited.gate is not None:
+        gate = F.interpolate(edited.gate.float(), (height, width), mode="bilinear", align_corners=False).cpu()
+        if model.config.gate.composite and edited.pixels.shape[2:] != (height, width):
+            pixels = gate * pixels + (1 - gate) * sources(jobs)
+        gates = list(gate[:, 0].numpy())
+    return [Made(image, gate) for image, gate in zip(to_images(pixels), gates, strict=True)]
+
+
+def prepare(model: Trunk, jobs: Sequence[Job], *, region: RegionForm = "none") -> tuple[Batch, Tensor]:
+    """Jobs of one size and mode as a model's input, and their noise: (B, C, H / f, W / f) at the size it works at."""
+    inner = inner_size(model, jobs[0].width, jobs[0].height)
     images: tuple[Tensor, ...]
     mode: Mode
-    if sources is not None:
-        mode, images = "edit", (sources,)
+    if jobs[0].source is not None:
+        mode, images = "edit", (sources(jobs),)
     elif jobs[0].references:
         mode, images = (
             "compose",
@@ -82,24 +96,20 @@ def make(
     ids, mask = encode(model.tokenizer, [job.instruction for job in jobs], model.config.max_text_tokens[mode])
     batch = Batch(
         mode=mode,
-        images=tuple(_resize(image, inner).to(device) for image in images),
+        images=tuple(resize(image, inner).to(device) for image in images),
         input_ids=ids.to(device),
         mask=mask.to(device),
         region=region_query([(region, job.region) for job in jobs], model.config.region.mask_grid),
     )
-    noise = torch.stack([_noise(model, job.seed, inner) for job in jobs]).to(device)
-    edited = model.sample(batch, noise, steps=steps, guidance_scale=guidance_scale, low_level=low_level, head=head)
-    pixels = _resize(edited.pixels, (height, width)).cpu()
-    gates: list[NDArray[np.float32] | None] = [None] * len(jobs)
-    if edited.gate is not None:
-        gate = F.interpolate(edited.gate.float(), (height, width), mode="bilinear", align_corners=False).cpu()
-        if model.config.gate.composite and sources is not None and inner != (height, width):
-            pixels = gate * pixels + (1 - gate) * sources
-        gates = list(gate[:, 0].numpy())
-    return [Made(image, gate) for image, gate in zip(to_images(pixels), gates, strict=True)]
+    return batch, torch.stack([_noise(model, job.seed, inner) for job in jobs]).to(device)
 
 
-def inner_size(model: QueryKontext, width: int, height: int) -> tuple[int, int]:
+def sources(jobs: Sequence[Job]) -> Tensor:
+    """The jobs' sources, (B, 3, H, W) in [-1, 1]."""
+    return to_pixels([job.source for job in jobs if job.source is not None])
+
+
+def inner_size(model: Trunk, width: int, height: int) -> tuple[int, int]:
     """Height and width the model works at: the trained area, the request's proportions, multiples of its token size."""
     if width == height:
         return model.config.resolution, model.config.resolution
@@ -108,12 +118,13 @@ def inner_size(model: QueryKontext, width: int, height: int) -> tuple[int, int]:
     return rows * model.multiple, columns * model.multiple
 
 
-def _noise(model: QueryKontext, seed: int, inner: tuple[int, int]) -> Tensor:
+def _noise(model: Trunk, seed: int, inner: tuple[int, int]) -> Tensor:
     """Noise of one request, from a CPU generator of its own: the same whatever else is in the batch."""
     return torch.randn(model.noise_shape(*inner), generator=torch.Generator().manual_seed(seed))
 
 
-def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring pixels to a height and width."""
     if tuple(pixels.shape[2:]) == size:
         return pixels
     return F.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)

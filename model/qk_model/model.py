@@ -22,13 +22,14 @@ from torch import Tensor, nn
 
 from qk_bench.errors import UsageError
 from qk_model import flow, vae
-from qk_model.config import Mode, ModelConfig, Part, Stage, model_config, to_json
+from qk_model.config import ModelConfig, Part, Stage, model_config, to_json
 from qk_model.gate import CrossModalGate
-from qk_model.kontext import Connector, KontextTokens, LowLevelEncoder, RegionQuery
-from qk_model.lean import Block, key_bias
+from qk_model.kontext import Connector, KontextTokens, LowLevelEncoder
 from qk_model.mmdit import FluxMMDiT, LeanMMDiT, make_mmdit
 from qk_model.positions import reference_positions, source_positions, target_positions
+from qk_model.reader import AnswerReader
 from qk_model.tokenizer import load_tokenizer
+from qk_model.trunk import Batch, Context, Trunk
 from qk_model.vlm import LeanVLM, QwenVLM, make_vlm
 
 if TYPE_CHECKING:
@@ -39,29 +40,6 @@ T = TypeVar("T")
 
 SMALL_PARTS = ("tokens", "connector", "gate", "low_level", "head", "reader")
 """Parts of one file; the VLM, the VAE and the MMDiT have folders of their own, in their libraries' form."""
-
-
-class Batch(NamedTuple):
-    """Inputs of one mode. Images are (B, 3, H, W) in [-1, 1]."""
-
-    mode: Mode
-    images: tuple[Tensor, ...]  # what the VLM sees: the source of an edit or a reconstruction, or the references
-    input_ids: Tensor  # (B, T)
-    mask: Tensor  # (B, T) bool
-    region: RegionQuery
-    target: Tensor | None = None
-    edit_mask: Tensor | None = None  # (B, 1, H, W) in {0, 1}
-    answer_ids: Tensor | None = None  # (B, A): what changes, in words; zeros where there is no word
-
-
-class Context(NamedTuple):
-    """What the VLM passes on."""
-
-    tokens: Tensor  # (B, M, E): text, then kontext
-    mask: Tensor  # (B, M) bool
-    query: Tensor  # (B, Q, E): the kontext tokens; the text where there is no kontext
-    query_mask: Tensor  # (B, Q) bool
-    image: Tensor | None  # (B, D, h, w): the VLM's tokens of the first image
 
 
 @dataclass(frozen=True)
@@ -81,40 +59,7 @@ class Edited(NamedTuple):
     gate: Tensor | None  # (B, 1, H, W) in [0, 1]
 
 
-class AnswerReader(nn.Module):
-    """Says in words what an edit changes, from the kontext tokens alone; dropped once the VLM is pretrained.
-
-    Through this bottleneck the kontext learns to hold what is meant: which object, where, and what becomes of it.
-    """
-
-    def __init__(self, vocab_size: int, width: int, num_heads: int = 4, depth: int = 2, length: int = 64) -> None:
-        super().__init__()
-        self.words = nn.Embedding(vocab_size, width)
-        self.places = nn.Parameter(torch.randn(length, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, num_heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
-        self.out = nn.Linear(width, vocab_size)
-        nn.init.normal_(self.words.weight, std=0.02)
-
-    def forward(self, query: Tensor, mask: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and share of right words, (B, Q, E) and (B, A) to two scalars; word 0 is padding."""
-        given, wanted = answer[:, :-1], answer[:, 1:]
-        ahead, length = query.shape[1], given.shape[1]
-        x = torch.cat([query, self.words(given) + self.places[:length]], dim=1)  # (B, Q + A - 1, E)
-        causal = torch.ones(ahead + length, ahead + length, dtype=torch.bool, device=x.device).tril()
-        causal[:, :ahead] = True
-        bias = torch.zeros_like(causal, dtype=torch.float32).masked_fill(~causal, -1e4) + key_bias(
-            F.pad(mask, (0, length), value=True)
-        )
-        for block in self.blocks:
-            x = block(x, bias)
-        logits = self.out(self.norm(x[:, ahead:])).float()
-        counts = wanted != 0
-        right = (logits.argmax(dim=-1) == wanted)[counts].float().mean()
-        return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=0), right
-
-
-class QueryKontext(nn.Module):
+class QueryKontext(Trunk):
     """The model. Made from a `ModelConfig`, or loaded with `from_pretrained`."""
 
     def __init__(
@@ -146,24 +91,7 @@ class QueryKontext(nn.Module):
         self.head: LeanMMDiT | FluxMMDiT | None = None  # stage 1 only
         self.reader: AnswerReader | None = None  # pretraining only
 
-    # ---- understanding ----
-
-    def understand(self, batch: Batch) -> Context:
-        """Run the VLM and the connector."""
-        side = self.config.vlm_resolution
-        images = [
-            image if image.shape[-1] == side else F.interpolate(image, (side, side), mode="bilinear", antialias=True)
-            for image in batch.images
-        ]
-        read = self.vlm(images, batch.input_ids, batch.mask, self.tokens(batch.region))
-        count = self.tokens.queries.shape[0]
-        kept = torch.cat(
-            [read.text, read.extra[:, read.extra.shape[1] - count :]], dim=1
-        )  # the region token is not passed on
-        tokens = self.connector(kept)  # (B, T + K, E)
-        mask = F.pad(batch.mask, (0, count), value=True)
-        query, query_mask = (tokens[:, -count:], mask[:, -count:]) if count else (tokens, mask)
-        return Context(tokens, mask, query, query_mask, read.image)
+    # ---- source and gate ----
 
     def look(self, batch: Batch, context: Context) -> Scene:
         """Encode source and references, and open the gate."""
@@ -176,7 +104,7 @@ class QueryKontext(nn.Module):
         source = latents[0]
         if self.gate is None or context.image is None:
             return Scene(source, (), None, None)
-        tokens, grid = self._patchify(source)
+        tokens, grid = self.patchify(source)
         logits = self.gate(context.image, tokens, grid, context.query, context.query_mask)
         return Scene(source, (), self.gate.open(logits), logits)
 
@@ -194,20 +122,20 @@ class QueryKontext(nn.Module):
         head: bool = False,
     ) -> Tensor:
         """Estimate the clean latents behind the gate, (B, C, h, w) to the same."""
-        tokens, grid = self._patchify(x)
+        tokens, grid = self.patchify(x)
         sequence, places = [tokens], [target_positions(*grid)]
         if self.low_level is not None and low_level:
             if scene.source is not None:
-                sequence.append(self.low_level(self._patchify(scene.source)[0], reference=False))
+                sequence.append(self.low_level(self.patchify(scene.source)[0], reference=False))
                 places.append(source_positions(*grid))
             for number, latents in enumerate(scene.references, start=1):
-                sequence.append(self.low_level(self._patchify(latents)[0], reference=True))
+                sequence.append(self.low_level(self.patchify(latents)[0], reference=True))
                 places.append(reference_positions(*grid, number))
         denoiser = self.head if head else self.mmdit
         assert denoiser is not None
         positions = torch.cat(places).to(x.device)
         output = denoiser(torch.cat(sequence, dim=1), positions, context, mask, sigma, self.config.fusion_depth)
-        output = self._unpatchify(output[:, : tokens.shape[1]].float(), grid)
+        output = self.unpatchify(output[:, : tokens.shape[1]].float(), grid)
         return flow.to_clean(self.config.flow, output, x, sigma)
 
     def forward(self, batch: Batch, stage: Stage, seed: int) -> dict[str, Tensor]:
@@ -225,7 +153,9 @@ class QueryKontext(nn.Module):
             assert batch.answer_ids is not None
             answer, losses["words_right"] = self.reader(context.query, context.query_mask, batch.answer_ids)
             return losses | {"answer": answer, "loss": answer + losses.get("gate", 0.0)}
-        losses["flow"] = self._flow_loss(batch, context, scene, stage, generator)
+        losses["flow"] = self.flow_loss(
+            batch, context, scene, generator, low_level=stage.low_level, head=stage.denoiser == "head"
+        )
         return losses | {"loss": losses["flow"] + stage.gate_weight * losses.get("gate", 0.0)}
 
     def _vae_losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -245,9 +175,17 @@ class QueryKontext(nn.Module):
         weight = logits.new_tensor(positive_weight)
         return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)
 
-    def _flow_loss(
-        self, batch: Batch, context: Context, scene: Scene, stage: Stage, generator: torch.Generator
+    def flow_loss(
+        self,
+        batch: Batch,
+        context: Context,
+        scene: Scene,
+        generator: torch.Generator,
+        *,
+        low_level: bool = True,
+        head: bool = False,
     ) -> Tensor:
+        """The flow matching loss of a batch with a target, at random times, part of it without context."""
         assert batch.target is not None
         with torch.no_grad():
             clean = vae.encode(self.vae, batch.target)
@@ -263,9 +201,7 @@ class QueryKontext(nn.Module):
             )  # the start is given; what the gate learns, it learns from the estimate and the mask
             start = gate * noise + (1 - gate) * scene.source
         x = flow.mix(clean, start, sigma)
-        estimate = self.estimate(
-            x, sigma, tokens, context.mask, scene, low_level=stage.low_level, head=stage.denoiser == "head"
-        )
+        estimate = self.estimate(x, sigma, tokens, context.mask, scene, low_level=low_level, head=head)
         return flow.loss(self.config.flow, _behind(estimate, scene), clean, sigma)
 
     # ---- sampling ----
@@ -313,23 +249,6 @@ class QueryKontext(nn.Module):
         if self.config.gate.composite:
             pixels = gate * pixels + (1 - gate) * batch.images[0]
         return Edited(pixels, gate)
-
-    def noise_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """The shape of one image's noise."""
-        return self.latent_channels, height // self.factor, width // self.factor
-
-    @property
-    def multiple(self) -> int:
-        """Sides of images must be multiples of this many pixels."""
-        return self.factor * self.config.low_level.patch
-
-    def _patchify(self, latents: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """(B, C, h, w) to (B, N, C · p · p), and the grid of the N tokens."""
-        folded = F.pixel_unshuffle(latents, self.config.low_level.patch)
-        return folded.flatten(2).transpose(1, 2), (folded.shape[2], folded.shape[3])
-
-    def _unpatchify(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, grid), self.config.low_level.patch)
 
     # ---- files ----
 

@@ -20,20 +20,20 @@ class QueryKontextTrainer(Trainer):
         self, preset: str, *, stage: str, max_steps: int | None, out: Path, overrides: Mapping[str, Any]
     ) -> Path | None:
         """Train a stage or all of them; see `qk_model.train`."""
-        _need_libraries()
+        need_libraries()
         from qk_model.train import Options, train
 
         return train(Options(preset, out, stage, max_steps, dict(overrides)))
 
     def tables(self, preset: str) -> list[Table]:
         """Parts, memory and tokens of a preset."""
-        _need_libraries()
+        need_libraries()
         from qk_model.parameters import tables
 
         return tables(preset)
 
 
-def _need_libraries() -> None:
+def need_libraries(who: str = "query-kontext") -> None:
     """Say in one line what to install.
 
     Raises:
@@ -44,4 +44,4 @@ def _need_libraries() -> None:
     wanted = ("torch", "transformers", "diffusers", "peft", "accelerate", "safetensors", "tokenizers", "tensorboard")
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"query-kontext needs {', '.join(missing)}", "pip install 'qk-bench[model]'")
+        raise UsageError(f"{who} needs {', '.join(missing)}", "pip install 'qk-bench[model]'")

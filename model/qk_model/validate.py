@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from qk_bench.interfaces import Failure
 from qk_bench.records import Sample
 from qk_model.config import Stage
 from qk_model.infer import Job, make
@@ -36,6 +41,13 @@ class Tally:
         """Success rates."""
         return {key: round(self.right[key] / count, 4) for key, count in sorted(self.total.items())}
 
+    def figures(self) -> dict[str, Any]:
+        """Rates and reasons as the log has them."""
+        return {
+            "validation": {**self.rates(), "samples": self.total["all"]},
+            "reasons": dict(self.reasons.most_common(8)),
+        }
+
 
 def validate(
     model: QueryKontext, stage: Stage, samples_per_task: int, *, split: str = "val", resolution: int | None = None
@@ -49,23 +61,51 @@ def validate(
         split: Split of the suite.
         resolution: Pixels a side; the model's own by default.
     """
-    from qk_tasks.scenes import SUITE
-
     training = model.training
     model.eval()
-    tally = Tally()
+    found = tally(
+        lambda jobs: [
+            made.image for made in make(model, jobs, low_level=stage.low_level, head=stage.denoiser == "head")
+        ],
+        samples_per_task,
+        resolution or model.config.resolution,
+        split=split,
+    )
+    model.train(training)
+    return found
+
+
+def tally(
+    edit: Callable[[list[Job]], Sequence[NDArray[np.uint8] | Failure]],
+    samples_per_task: int,
+    resolution: int,
+    *,
+    split: str = "val",
+) -> Tally:
+    """Edit the first samples of every task of the group `edit`, and let the verifier decide; failures count as wrong.
+
+    Args:
+        edit: From jobs to images, or to why there is none.
+        samples_per_task: How many of each task.
+        resolution: Pixels a side.
+        split: Split of the suite.
+    """
+    from qk_tasks.scenes import SUITE
+
+    found = Tally()
     for name in SUITE.groups["edit"]:
         task = SUITE.tasks[name]
         for begin in range(0, samples_per_task, BATCH):
             indices = range(begin, min(begin + BATCH, samples_per_task))
-            samples = [task.sample(split, index, resolution or model.config.resolution) for index in indices]
+            samples = [task.sample(split, index, resolution) for index in indices]
             jobs = [Job(s.instruction, s.width, s.height, _seed(s.id), s.source) for s in samples]
-            made = make(model, jobs, low_level=stage.low_level, head=stage.denoiser == "head")
-            for sample, output in zip(samples, made, strict=True):
-                verdict = task.verify(sample, output.image)
-                tally.add(sample, verdict.success, verdict.reason)
-    model.train(training)
-    return tally
+            for sample, output in zip(samples, edit(jobs), strict=True):
+                if isinstance(output, Failure):
+                    found.add(sample, False, output.detail)
+                else:
+                    verdict = task.verify(sample, output)
+                    found.add(sample, verdict.success, verdict.reason)
+    return found
 
 
 @torch.no_grad()

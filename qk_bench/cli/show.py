@@ -27,7 +27,7 @@ def show(
     Every stored image is checked against its hash. A damaged run is shown as far as it is whole, with exit code 3.
     Given a model with presets instead, print its parts: parameters, memory, tokens.
     """
-    if preset is not None or not run.exists():
+    if preset is not None or not (run / "manifest.json").exists():
         from qk_bench.plugins import load_trainer, names
 
         if preset is not None or str(run) in names("trainer"):

@@ -1,0 +1,88 @@
+"""What every model built on the pretrained VLM and autoencoder shares: inputs, understanding, tokens of latents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qk_model import vae
+from qk_model.config import Mode, ModelConfig
+from qk_model.kontext import Connector, KontextTokens, RegionQuery
+from qk_model.vlm import LeanVLM, QwenVLM
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+class Batch(NamedTuple):
+    """Inputs of one mode. Images are (B, 3, H, W) in [-1, 1]."""
+
+    mode: Mode
+    images: tuple[Tensor, ...]  # what the VLM sees: the source of an edit or a reconstruction, or the references
+    input_ids: Tensor  # (B, T)
+    mask: Tensor  # (B, T) bool
+    region: RegionQuery
+    target: Tensor | None = None
+    edit_mask: Tensor | None = None  # (B, 1, H, W) in {0, 1}
+    answer_ids: Tensor | None = None  # (B, A): what changes, in words; zeros where there is no word
+
+
+class Context(NamedTuple):
+    """What the VLM passes on."""
+
+    tokens: Tensor  # (B, M, E): text, then kontext
+    mask: Tensor  # (B, M) bool
+    query: Tensor  # (B, Q, E): the kontext tokens; the text where there is no kontext
+    query_mask: Tensor  # (B, Q) bool
+    image: Tensor | None  # (B, D, h, w): the VLM's tokens of the first image
+
+
+class Trunk(nn.Module):
+    """A model with a VLM that reads kontext tokens, a connector and an autoencoder; subclasses make these parts."""
+
+    config: ModelConfig
+    vlm: LeanVLM | QwenVLM
+    vae: vae.VAE
+    tokens: KontextTokens
+    connector: Connector
+    latent_channels: int
+    factor: int  # pixels a side of one latent position
+    tokenizer: PreTrainedTokenizerFast
+
+    def understand(self, batch: Batch) -> Context:
+        """Run the VLM and the connector."""
+        side = self.config.vlm_resolution
+        images = [
+            image if image.shape[-1] == side else F.interpolate(image, (side, side), mode="bilinear", antialias=True)
+            for image in batch.images
+        ]
+        read = self.vlm(images, batch.input_ids, batch.mask, self.tokens(batch.region))
+        count = self.tokens.queries.shape[0]
+        kept = torch.cat(
+            [read.text, read.extra[:, read.extra.shape[1] - count :]], dim=1
+        )  # the region token is not passed on
+        tokens = self.connector(kept)  # (B, T + K, E)
+        mask = F.pad(batch.mask, (0, count), value=True)
+        query, query_mask = (tokens[:, -count:], mask[:, -count:]) if count else (tokens, mask)
+        return Context(tokens, mask, query, query_mask, read.image)
+
+    def noise_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """The shape of one image's noise."""
+        return self.latent_channels, height // self.factor, width // self.factor
+
+    @property
+    def multiple(self) -> int:
+        """Sides of images must be multiples of this many pixels."""
+        return self.factor * self.config.low_level.patch
+
+    def patchify(self, latents: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """(B, C, h, w) to (B, N, C · p · p), and the grid of the N tokens."""
+        folded = F.pixel_unshuffle(latents, self.config.low_level.patch)
+        return folded.flatten(2).transpose(1, 2), (folded.shape[2], folded.shape[3])
+
+    def unpatchify(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The inverse of `patchify`."""
+        return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, grid), self.config.low_level.patch)
