@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 SESSION_LABEL: Final = "org.qk-bench.session"
 """Marks what one command made and must not leave behind."""
-REQUEST_SECONDS: Final = 600.0
-"""How long the engine may be silent: a step of a build may take minutes without a word."""
+REQUEST_SECONDS: Final = 3600.0
+"""How long the engine may be silent: a step of a build may take long without a word."""
 
 
 class EngineError(QKBenchError):

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 from qk_bench.errors import UsageError
+from qk_bench.run.environment import IMAGE_VARIABLE
 from qk_bench.weights import cache_folder
 from qk_containers.engine import SESSION_LABEL, connect, translated
 from qk_containers.guard import session
@@ -34,7 +35,6 @@ SYSTEM: Final = frozenset(
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 PATIENCE: Final = 3
 """The signal of this number kills, whatever the command does about signals."""
-IMAGE_VARIABLE: Final = "QK_BENCH_IMAGE"
 GPU_DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
