@@ -21,6 +21,7 @@ from qk_containers.lock import fetch, file_digest, lock_path, platform_tags
 from qk_containers.project import project_wheel, revision
 from qk_containers.records import (
     RECIPE,
+    Base,
     Config,
     Expected,
     ImageFile,
@@ -140,9 +141,7 @@ def build(order: Order, say: Callable[[str], None]) -> Built:
                 assert expected is not None
                 _check_result(order, expected, found, tree)
             tag = order.tag or f"{REPOSITORY}:{order.variant}"
-            with translated("naming the image"):
-                repository, _, version = tag.partition(":")
-                client.api.tag(image, repository, version or "latest", force=True)
+            _name(client, image, tag)
             if order.sbom:
                 order.sbom.write_text(bill, "utf-8")
             if order.record:
@@ -152,6 +151,22 @@ def build(order: Order, say: Callable[[str], None]) -> Built:
             return Built(tag, image, found.tree, found.files, tree.size, time.perf_counter() - started, log.steps)
     finally:
         client.close()
+
+
+def _name(client: DockerClient, image: str, tag: str) -> None:
+    """Give an image its name; the one that had it goes, unless something uses it."""
+    from docker.errors import APIError, ImageNotFound
+
+    repository, _, version = tag.rpartition(":") if ":" in tag.rpartition("/")[2] else (tag, "", "latest")
+    with translated("naming the image"):
+        try:
+            before = client.api.inspect_image(tag)["Id"]
+        except ImageNotFound:
+            before = None
+        client.api.tag(image, repository, version, force=True)
+        if before and not client.api.inspect_image(before)["RepoTags"]:
+            with contextlib.suppress(APIError):
+                client.api.remove_image(before)
 
 
 def wheel_folder(lock: Path) -> Path:
@@ -192,7 +207,7 @@ def config_of(client: DockerClient, image: str) -> Config:
     )
 
 
-def _choose_base(client: DockerClient, order: Order, image_file: ImageFile, platform: str) -> tuple[bases.Base, str]:
+def _choose_base(client: DockerClient, order: Order, image_file: ImageFile, platform: str) -> tuple[Base, str]:
     """The base, and what image.json calls it (or will call it)."""
     if order.base is None:
         entry = image_file.expected(order.variant, platform, order.base_name)
@@ -281,9 +296,7 @@ def _build(
             return log.follow(stream)
 
 
-def _labels(
-    order: Order, base: bases.Base, name: str, lock: Path, wheels: Mapping[str, Path], wheel: Path
-) -> dict[str, str]:
+def _labels(order: Order, base: Base, name: str, lock: Path, wheels: Mapping[str, Path], wheel: Path) -> dict[str, str]:
     stated = {key: wheel_metadata(path) for key, path in wheels.items()}
     own = wheel_metadata(wheel)
     licences = sorted({own["expression"], *(about["expression"] for about in stated.values())} - {""})

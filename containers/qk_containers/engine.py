@@ -42,13 +42,13 @@ def connect() -> DockerClient:
         raise UsageError("the Docker SDK is not installed", "pip install 'qk-bench[container]'") from None
     with translated():
         version = os.environ.get("DOCKER_API_VERSION") or "auto"
-        client = docker.from_env(version=version, timeout=REQUEST_SECONDS)  # type: ignore[attr-defined]
+        client = docker.from_env(version=version, timeout=REQUEST_SECONDS)
         try:
             client.ping()
         except BaseException:
             client.close()
             raise
-    return client  # type: ignore[no-any-return]
+    return client
 
 
 def host() -> str:
@@ -119,26 +119,23 @@ def explained(text: str, doing: str = "") -> QKBenchError:
     return EngineError(f"{doing or 'the engine'}: {folded(text)}")
 
 
-def sweep(client: DockerClient, session: str) -> None:
-    """Remove the containers and the untagged images that a session made; a second call does nothing."""
+def sweep(client: DockerClient, session: str) -> bool:
+    """Remove the containers and the untagged images that a session made.
+
+    Returns:
+        Whether all are gone. An engine may still be busy with one: then sweep again later.
+    """
     from docker.errors import APIError
 
     label = {"label": f"{SESSION_LABEL}={session}"}
     for container in client.api.containers(all=True, filters=label):
         with contextlib.suppress(APIError):  # already being removed
             client.api.remove_container(container["Id"], force=True, v=True)
-    for _ in range(MAX_CHAIN):  # an image that others stand on goes after them
-        left = client.api.images(all=True, filters={**label, "dangling": True})
-        gone = 0
-        for image in left:
-            with contextlib.suppress(APIError):
-                client.api.remove_image(image["Id"], force=False)
-                gone += 1
-        if not gone:
-            break
-
-
-MAX_CHAIN: Final = 64
+    unnamed = {**label, "dangling": "true"}
+    for image in client.api.images(all=True, filters=unnamed):
+        with contextlib.suppress(APIError):  # another image stands on it, which goes first
+            client.api.remove_image(image["Id"])
+    return not client.api.containers(all=True, filters=label) and not client.api.images(filters=unnamed)
 
 
 def architecture(client: DockerClient) -> str:

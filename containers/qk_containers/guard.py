@@ -12,19 +12,22 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from qk_containers.engine import sweep
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-SWEEPS = 20
-"""How often the second process looks: an engine may still be finishing a step when its client is gone."""
-PAUSE = 0.5
+PATIENCE: Final = 5.0
+"""Seconds that a command waits for a busy engine to let go of what it made; the second process then takes over."""
+LATER: Final = 120.0
+"""Seconds that the second process tries."""
+PAUSE: Final = 0.2
 
 
 class Terminated(BaseException):
@@ -48,11 +51,20 @@ def session(client: DockerClient) -> Iterator[str]:
         try:
             yield label
         finally:
-            sweep(client, label)
+            done = b"done" if swept(client, label, PATIENCE) else b""
             with contextlib.suppress(BrokenPipeError):
-                reaper.stdin.write(b"done")
+                reaper.stdin.write(done)
                 reaper.stdin.close()
-            reaper.wait()
+            if done:
+                reaper.wait()
+
+
+def swept(client: DockerClient, label: str, seconds: float) -> bool:
+    """Sweep a session until all is gone or the time is over; gives which of the two."""
+    end = time.monotonic() + seconds
+    while not (clean := sweep(client, label)) and time.monotonic() < end:
+        time.sleep(PAUSE)
+    return clean
 
 
 @contextlib.contextmanager
@@ -77,8 +89,6 @@ def _terminable() -> Iterator[None]:
 
 def main() -> None:
     """Wait until the command ends; sweep for it if it could not."""
-    import time
-
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.stdin.buffer.read() == b"done":
@@ -86,9 +96,8 @@ def main() -> None:
     from qk_containers.engine import connect
 
     client = connect()
-    for _ in range(SWEEPS):
-        sweep(client, sys.argv[1])
-        time.sleep(PAUSE)
+    time.sleep(PAUSE)  # the engine notices by itself that its client is gone
+    swept(client, sys.argv[1], LATER)
 
 
 if __name__ == "__main__":

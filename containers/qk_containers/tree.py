@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, cast
 
 from qk_bench.errors import UsageError
 from qk_containers.engine import SESSION_LABEL, EngineError, translated
@@ -84,7 +84,7 @@ def read_tree(blocks: Iterable[bytes]) -> Tree:
     entries: dict[str, tuple[str, str]] = {}
     project: dict[str, str] = {}
     size = 0
-    with tarfile.open(fileobj=_Reader(blocks), mode="r|", bufsize=BLOCK) as archive:
+    with tarfile.open(fileobj=cast(IO[bytes], _Reader(blocks)), mode="r|", bufsize=BLOCK) as archive:
         for member in archive:
             path = member.name.removeprefix("./").strip("/")
             if not path or path in ENGINES_OWN or path.partition("/")[0] in ENGINES_OWN:
@@ -94,7 +94,7 @@ def read_tree(blocks: Iterable[bytes]) -> Tree:
             if member.isreg():
                 file = archive.extractfile(member)
                 assert file is not None
-                content = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+                content = hashlib.file_digest(file, "sha256").hexdigest()
                 size += member.size
             elif member.islnk():  # the same file under a second name: engines differ in which of them comes first
                 original = member.linkname.removeprefix("./").strip("/")
@@ -207,7 +207,7 @@ def read_listing(path: Path) -> dict[str, str] | None:
         raise UsageError(f"{path} is damaged", "take it from the repository again") from None
 
 
-def _limited(file: IO[bytes], path: Path) -> bytes:
+def _limited(file: gzip.GzipFile, path: Path) -> bytes:
     data = file.read(MAX_LISTING + 1)
     if len(data) > MAX_LISTING:
         raise UsageError(f"{path} is larger than {MAX_LISTING} bytes", "it is no listing of this project")

@@ -120,7 +120,10 @@ def leftovers(client: DockerClient) -> list[str]:
 def write_wheel(path: Path, name: str, version: str, files: dict[str, str]) -> Path:
     """A wheel of text files; the same files give the same wheel."""
     folder = f"{name}-{version}.dist-info"
-    contents = {**files, f"{folder}/METADATA": f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\nLicense-Expression: MIT\n"}
+    contents = {
+        **files,
+        f"{folder}/METADATA": f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\nLicense-Expression: MIT\n",
+    }
     contents[f"{folder}/WHEEL"] = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     rows = []
     for inner, text in contents.items():
@@ -177,7 +180,9 @@ class Small:
 
     def write_lock(self) -> None:
         """Lock the wheel as it is."""
-        self.lock.write_text(f"tiny==1.0 \\\n    --hash=sha256:{hashlib.sha256(self.locked.read_bytes()).hexdigest()}\n")
+        self.lock.write_text(
+            f"tiny==1.0 \\\n    --hash=sha256:{hashlib.sha256(self.locked.read_bytes()).hexdigest()}\n"
+        )
 
     def words(self, *more: str) -> list[str]:
         """Options of build and verify that name all this."""

@@ -36,7 +36,7 @@ def test_two_builds_have_the_same_tree_and_leave_nothing_behind(cli: Cli, small:
     assert first["tree"] == second["tree"]
     assert first["image"] != second["image"], "the second build was none"
     assert leftovers(client) == []
-    assert [step["size"] for step in second["steps"] if "unzip" in step["instruction"]][0] > 0  # type: ignore[attr-defined, index]
+    assert next(step["size"] for step in second["steps"] if "unzip" in step["instruction"]) > 0  # type: ignore[attr-defined]
     code, out, err = cli("container", "verify", *small.words())
     assert code == 0, out + err
 
@@ -82,7 +82,9 @@ def test_verify_names_the_file_of_a_wheel_that_was_changed_with_its_lock(
     write_wheel(small.locked, "tiny", "1.0", {"tiny.py": "x = 2\n"})
     small.write_lock()
     built(cli, small, "--record")
-    code, out, err = cli("container", "verify", "--recipe", tmp_path / "honest", "--wheel", small.project, "--wheels", tmp_path / "none")
+    code, out, err = cli(
+        "container", "verify", "--recipe", tmp_path / "honest", "--wheel", small.project, "--wheels", tmp_path / "none"
+    )
     assert code == 1, out
     assert "opt/env/tiny.py: content differs" in out
     assert "labels" in err and "tree" in err
@@ -96,7 +98,9 @@ def test_a_wrong_base_is_refused_and_found(cli: Cli, small: Small, client: Docke
     shutil.copytree(small.recipe, tmp_path / "honest")
     code, _, err = cli("container", "build", *small.words("--base", str(other), "--record"))
     assert code == 0, err
-    code, out, _ = cli("container", "verify", "--recipe", tmp_path / "honest", "--wheel", small.project, "--wheels", small.wheels)
+    code, out, _ = cli(
+        "container", "verify", "--recipe", tmp_path / "honest", "--wheel", small.project, "--wheels", small.wheels
+    )
     assert code == 1 and "FAIL base" in out and "etc/mark: content differs" in out
     code, out, _ = cli("container", "verify", *small.words("--base", str(other)))  # it is a base of its own there
     assert code == 0, out
@@ -139,8 +143,14 @@ def test_a_failing_step_is_one_line_and_leaves_nothing(cli: Cli, small: Small, c
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_build_leaves_nothing_behind(small: Small, client: DockerClient, number: signal.Signals) -> None:
-    small.containerfile.write_text(CONTAINERFILE.replace('"/bin/busybox", "mkdir", "-p"', '"/bin/busybox", "sleep", "60"]\nRUN ["/bin/busybox", "mkdir", "-p"'))
-    process = subprocess.Popen(command(*small.build("--record")), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    small.containerfile.write_text(
+        CONTAINERFILE.replace(
+            '"/bin/busybox", "mkdir", "-p"', '"/bin/busybox", "sleep", "60"]\nRUN ["/bin/busybox", "mkdir", "-p"'
+        )
+    )
+    process = subprocess.Popen(
+        command(*small.build("--record")), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if "sleep" in line:
@@ -174,7 +184,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
         try:
             monkeypatch.setenv("DOCKER_HOST", f"unix://{name}/engine.sock")
             filled = '["/bin/busybox", "dd", "if=/dev/zero", "of=/big", "bs=1M", "count=64"]'
-            small.containerfile.write_text(CONTAINERFILE.replace('["/bin/busybox", "mkdir", "-p", "/opt/env", "/opt/qk-bench"]', filled))
+            small.containerfile.write_text(
+                CONTAINERFILE.replace('["/bin/busybox", "mkdir", "-p", "/opt/env", "/opt/qk-bench"]', filled)
+            )
             code, _, err = cli(*small.build("--record"))
             assert code == 2 and "the engine's disk is full" in err.splitlines()[-1]
             other = connect()
@@ -213,12 +225,16 @@ def test_a_base_comes_by_digest_from_a_registry(cli: Cli, small: Small, client: 
         config.write_text(
             f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {name}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
         )
-        registry = subprocess.Popen([str(program), "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        registry = subprocess.Popen(
+            [str(program), "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             repository = f"127.0.0.1:{port}/base"
             held = next(t for i in client.api.images() for t in i["RepoTags"] or [] if t.startswith("qk-bench-base"))
             client.api.tag(held, repository, "latest")
-            wait_for(lambda: any("aux" in line for line in client.api.push(repository, "latest", stream=True, decode=True)))
+            wait_for(
+                lambda: any("aux" in line for line in client.api.push(repository, "latest", stream=True, decode=True))
+            )
             digest = client.api.inspect_image(f"{repository}:latest")["RepoDigests"][0]
             client.api.remove_image(f"{repository}:latest")
             words = ["container", "build", *small.words("--base", digest, "--record", "--base-name", "pulled")]
