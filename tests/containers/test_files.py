@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("docker")
 
-from containers.conftest import write_wheel
+from container_parts import write_wheel
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from qk_containers.base import tar_stream
@@ -67,7 +67,12 @@ def test_a_lock_without_hashes_is_refused(tmp_path: Path, text: str, found: str)
 
 @pytest.mark.parametrize(
     ("content", "found"),
-    [("{", "file"), ("{}", "variants"), ('{"variants": {"a": 1}}', "variants.a"), ('{"variants": {}, "more": 1}', "more")],
+    [
+        ("{", "file"),
+        ("{}", "variants"),
+        ('{"variants": {"a": 1}}', "variants.a"),
+        ('{"variants": {}, "more": 1}', "more"),
+    ],
 )
 def test_a_bad_image_json_is_one_line_that_names_the_field(tmp_path: Path, content: str, found: str) -> None:
     (tmp_path / "image.json").write_text(content)

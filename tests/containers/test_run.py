@@ -12,8 +12,7 @@ import pytest
 
 pytest.importorskip("docker")
 
-from containers.conftest import Small, leftovers
-from containers.test_build_and_verify import wait_for
+from container_parts import Small, leftovers, wait_for
 from docker import DockerClient
 from harness import Cli, command
 from qk_containers.run import OWNER, inside
@@ -119,9 +118,7 @@ def test_a_killed_run_leaves_no_container(image: Small, client: DockerClient) ->
         (["--runs", "/usr", "--", "id"], "--runs /usr"),
     ],
 )
-def test_a_mistake_is_one_line(
-    cli: Cli, image: Small, client: DockerClient, words: list[str], found: str
-) -> None:
+def test_a_mistake_is_one_line(cli: Cli, image: Small, client: DockerClient, words: list[str], found: str) -> None:
     code, out, err = cli("container", "run", *words)
     assert code == 2 and out == ""
     assert len(err.splitlines()) == 1 and found in err
