@@ -39,6 +39,8 @@ ENGINES_OWN: Final = frozenset(
 """What engines put into every container, each its own way."""
 MARK: Final = 16
 """Hex digits of a content's hash in a listing that is stored: enough to find what differs."""
+MODE: Final = 0o7777
+"""Some engines write the type into the mode too."""
 BLOCK: Final = 1 << 20
 MAX_LISTING: Final = 100_000_000
 KINDS: Final = {
@@ -107,7 +109,7 @@ def read_tree(blocks: Iterable[bytes]) -> Tree:
                 if kind != "folder":
                     project[path.removeprefix(f"{PROJECT}/")] = content if kind == "file" else f"a {kind}"
                 continue
-            entries[path] = (f"{kind} {member.mode:o} {member.uid}:{member.gid}", content)
+            entries[path] = (f"{kind} {member.mode & MODE:o} {member.uid}:{member.gid}", content)
     return Tree(entries, project, size)
 
 

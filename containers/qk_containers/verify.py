@@ -181,7 +181,7 @@ def _project(question: Question, found: Mapping[str, str]) -> Check:
         return Check("project", None, "no checkout here to compare with; name its wheel with --wheel")
     with TemporaryDirectory(prefix="qk-bench-") as scratch:
         wheel = wheel_files(question.wheel or project_wheel(Path(scratch)))
-    lines = differences({k: f"file {v}" for k, v in wheel.items()}, {k: f"file {v}" for k, v in found.items()})
+    lines = differences({k: f"file - - {v}" for k, v in wheel.items()}, {k: f"file - - {v}" for k, v in found.items()})
     source = question.wheel or checkout()
     if not lines:
         return Check("project", True, f"{len(wheel)} files as in {source}")
