@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 CI = os.environ.get("CI") == "true"
 BUSYBOX = Path("/bin/busybox")
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 CONTAINERFILE = """\
 ARG BASE
 FROM ${BASE} AS build
@@ -147,7 +149,7 @@ class Small:
         self.base = write_base(folder / "base.tar")
         self.locked = write_wheel(self.wheels / "tiny-1.0-py3-none-any.whl", "tiny", "1.0", {"tiny.py": "x = 1\n"})
         self.project = write_wheel(folder / "own-0.1-py3-none-any.whl", "own", "0.1", {"own.py": "y = 1\n"})
-        self.lock = self.recipe / "locks" / "default-amd64.txt"
+        self.lock = self.recipe / "locks" / f"default-{ARCHITECTURE}.txt"
         self.write_lock()
         variants = {"default": {"description": "for tests", "python": "3.11", "glibc": [2, 36]}}
         (self.recipe / "image.json").write_text(json.dumps({"variants": variants}))

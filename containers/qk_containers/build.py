@@ -142,12 +142,7 @@ def build(order: Order, say: Callable[[str], None]) -> Built:
                 _check_result(order, expected, found, tree)
             tag = order.tag or f"{REPOSITORY}:{order.variant}"
             _name(client, image, tag)
-            if order.sbom:
-                order.sbom.write_text(bill, "utf-8")
-            if order.record:
-                write_listing(listing_path(order.recipe, found.tree), tree.listing())
-                _write_bill(order, platform, bill)
-                write_image_file(order.recipe, image_file.with_entry(name, base, found))
+            _write(order, image_file.with_entry(name, base, found), found, tree, bill)
             return Built(tag, image, found.tree, found.files, tree.size, time.perf_counter() - started, log.steps)
     finally:
         client.close()
@@ -320,7 +315,16 @@ def _bill(client: DockerClient, order: Order, base: str, label: str, platform: s
     return bill_of_materials(f"qk-bench {order.variant} {platform}", base, wheels, packages)
 
 
-def _write_bill(order: Order, platform: str, bill: str) -> None:
-    path = order.recipe / "sboms" / f"{order.variant}-{platform.rpartition('/')[2]}.cdx.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(bill, "utf-8")
+def _write(order: Order, image_file: ImageFile, found: Expected, tree: Tree, bill: str) -> None:
+    """Write the files that were asked for."""
+    try:
+        if order.sbom:
+            order.sbom.write_text(bill, "utf-8")
+        if order.record:
+            path = order.recipe / "sboms" / f"{found.variant}-{found.platform.rpartition('/')[2]}.cdx.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(bill, "utf-8")
+            write_listing(listing_path(order.recipe, found.tree), tree.listing())
+            write_image_file(order.recipe, image_file)
+    except OSError as error:
+        raise UsageError(f"{error.filename or order.recipe} cannot be written: {error.strerror}") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def read_tree(blocks: Iterable[bytes]) -> Tree:
             if member.isreg():
                 file = archive.extractfile(member)
                 assert file is not None
-                content = hashlib.file_digest(file, "sha256").hexdigest()
+                content = hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
                 size += member.size
             elif member.islnk():  # the same file under a second name: engines differ in which of them comes first
                 original = member.linkname.removeprefix("./").strip("/")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from container_parts import Small, start_engine, stop_engine
+from container_parts import Small, start_engine, stop_engine, unavailable
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 
+@pytest.fixture(autouse=True, scope="session")
+def sdk() -> None:
+    """The Docker SDK is there."""
+    if importlib.util.find_spec("docker") is None:
+        unavailable("needs the extra `container`")
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[str]:
     """The address of a private engine; its socket's path is short, as sockets want it."""
-    pytest.importorskip("docker")
     with tempfile.TemporaryDirectory(prefix="qk-engine-", ignore_cleanup_errors=True) as name:
         process = start_engine(Path(name))
         try:

@@ -7,14 +7,14 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-
-pytest.importorskip("docker")
-
-from docker import DockerClient
 from harness import Cli
 from qk_containers.engine import EngineError, connect
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 
 @pytest.fixture

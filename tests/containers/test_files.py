@@ -11,9 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("docker")
-
 from container_parts import write_wheel
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name

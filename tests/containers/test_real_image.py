@@ -8,17 +8,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-
-pytest.importorskip("docker")
-
 from container_parts import leftovers, unavailable
-from docker import DockerClient
 from harness import same_results
 from qk_containers.lock import lock_path
 from qk_containers.records import RECIPE, read_image_file
 from tiny_presets import LEAN
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 VARIANT = "micro"
@@ -86,7 +86,10 @@ def test_the_main_job_inside_equals_the_one_outside(client: DockerClient, tmp_pa
     lock = lock_path(recipe, VARIANT, PLATFORM)
     call(sys.executable, "-m", "pip", "install", *unpacked, "--target", tmp_path / "site", "--requirement", lock)
     root = RECIPE.parent.parent
-    paths = [tmp_path / "site", *(root / name for name in (".", "model", "baselines", "tasks", "leaderboard", "containers"))]
+    paths = [
+        tmp_path / "site",
+        *(root / name for name in (".", "model", "baselines", "tasks", "leaderboard", "containers")),
+    ]
     outside = {**env, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
     call(*qkbench, *job, "--out", "runs/outside", env=outside, cwd=tmp_path)
     manifests = [json.loads((tmp_path / "runs" / name / "manifest.json").read_text()) for name in ("inside", "outside")]

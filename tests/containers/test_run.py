@@ -7,18 +7,18 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-
-pytest.importorskip("docker")
-
 from container_parts import Small, leftovers, wait_for
-from docker import DockerClient
 from harness import Cli, command
 from qk_containers.run import OWNER, inside
 
 from qk_bench.errors import UsageError
 from qk_bench.run.environment import hardware
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 pytestmark = pytest.mark.engine
 
