@@ -33,7 +33,7 @@ $(VENV)/run: pyproject.toml
 
 $(VENV)/dev: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,metrics,model,faces,peers]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,metrics,model,faces,peers,container]'
 	touch $@
 
 clean:

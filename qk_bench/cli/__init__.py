@@ -13,7 +13,7 @@ from typing import NoReturn
 import typer
 
 from qk_bench import __version__
-from qk_bench.cli import check, data, weights
+from qk_bench.cli import check, container, data, weights
 from qk_bench.cli.claims import claims
 from qk_bench.cli.compare import compare
 from qk_bench.cli.doctor import doctor
@@ -60,6 +60,7 @@ app.command()(doctor)
 app.command()(schema)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
+app.add_typer(container.app, name="container")
 
 
 def _version(wanted: bool) -> None:

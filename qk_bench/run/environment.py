@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import resource
@@ -27,6 +28,10 @@ PACKAGES: Final = (
     "transformers",
     "diffusers",
 )
+
+
+IMAGE_VARIABLE: Final = "QK_BENCH_IMAGE"
+"""Set by `qkbench container run`: the image that the process is in, as JSON."""
 
 
 def now() -> str:
@@ -75,7 +80,17 @@ def hardware() -> dict[str, JsonValue]:
         "cores": cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "accelerators": _accelerators(),
+        **({"image": found} if (found := image()) else {}),
     }
+
+
+def image() -> dict[str, JsonValue]:
+    """The container image this process is in, as `qkbench container run` names it; empty if it is in none."""
+    try:
+        told = json.loads(os.environ.get(IMAGE_VARIABLE, "{}"))
+    except ValueError:
+        return {}
+    return {str(key): str(value) for key, value in told.items()} if isinstance(told, dict) else {}
 
 
 def cores() -> int:

@@ -1,0 +1,104 @@
+"""Nothing is left behind, however a command ends.
+
+A command marks what it makes with the label of its session. It sweeps the session itself when it ends, and a second
+process sweeps it when the command is killed outright: the pipe between them closes with the command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from qk_containers.engine import sweep
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+PATIENCE: Final = 5.0
+"""Seconds that a command waits for a busy engine to let go of what it made; the second process then takes over."""
+LATER: Final = 120.0
+"""Seconds that the second process tries."""
+PAUSE: Final = 0.2
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised so that it unwinds like Ctrl-C."""
+
+
+@contextlib.contextmanager
+def session(client: DockerClient) -> Iterator[str]:
+    """A session's label; what carries it is gone at the end, also after SIGTERM and SIGKILL."""
+    label = uuid.uuid4().hex
+    reaper = subprocess.Popen(
+        [sys.executable, "-m", "qk_containers.guard", label],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert reaper.stdin is not None
+    with _terminable():
+        try:
+            yield label
+        finally:
+            done = b"done" if swept(client, label, PATIENCE) else b""
+            with contextlib.suppress(BrokenPipeError):
+                reaper.stdin.write(done)
+                reaper.stdin.close()
+            if done:
+                reaper.wait()
+
+
+def swept(client: DockerClient, label: str, seconds: float) -> bool:
+    """Sweep a session until all is gone or the time is over; gives which of the two."""
+    end = time.monotonic() + seconds
+    while not (clean := sweep(client, label)) and time.monotonic() < end:
+        time.sleep(PAUSE)
+    return clean
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except Terminated:
+        signal.signal(signal.SIGTERM, before)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise KeyboardInterrupt from None  # where SIGTERM is ignored
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def main() -> None:
+    """Wait until the command ends; sweep for it if it could not."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.stdin.buffer.read() == b"done":
+        return
+    from qk_containers.engine import connect
+
+    client = connect()
+    time.sleep(PAUSE)  # the engine notices by itself that its client is gone
+    swept(client, sys.argv[1], LATER)
+
+
+if __name__ == "__main__":
+    main()

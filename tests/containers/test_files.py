@@ -1,0 +1,185 @@
+"""What is read from files: locks, image.json, wheels, listings, exported trees."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from container_parts import write_wheel
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from qk_containers.base import tar_stream
+from qk_containers.lock import check_wheels, platform_tags, read_lock
+from qk_containers.project import project_wheel, wheel_files
+from qk_containers.records import RECIPE, MismatchError, read_image_file
+from qk_containers.tree import Tree, differences, read_listing, read_tree, write_listing
+
+from qk_bench.errors import UsageError
+
+LOCKS = sorted((RECIPE / "locks").glob("*.txt"))
+ROOT = RECIPE.parent.parent
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_a_lock_that_ships_satisfies_the_project(lock: Path) -> None:
+    pins = read_lock(lock)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    variant = lock.stem.rpartition("-")[0]
+    extras = [] if variant == "micro" else ["metrics", "model", "faces"]
+    wanted = [*project["dependencies"], *(r for extra in extras for r in project["optional-dependencies"][extra])]
+    for text in wanted:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)].version), text
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_a_lock_that_ships_names_no_machine(lock: Path) -> None:
+    text = lock.read_text("utf-8")
+    assert not re.search(r"https?://|file:|(?:^|[\s=])/\w", text)
+    assert lock.stem.rpartition("-")[0] in read_image_file(RECIPE).variants
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("numpy>=2 --hash=sha256:" + "0" * 64, "one version with sha256 hashes"),
+        ("numpy==2.0", "one version with sha256 hashes"),
+        ("numpy==2.0 --hash=md5:0", "one version with sha256 hashes"),
+        ("-e .", "is not name==version"),
+        ("numpy @ file:///x --hash=sha256:0", "is not name==version"),
+        (f"a==1 --hash=sha256:{'0' * 64}\nA==1 --hash=sha256:{'0' * 64}", "twice"),
+    ],
+)
+def test_a_lock_without_hashes_is_refused(tmp_path: Path, text: str, found: str) -> None:
+    (tmp_path / "lock.txt").write_text(text)
+    with pytest.raises(UsageError, match=found):
+        read_lock(tmp_path / "lock.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("{", "file"),
+        ("{}", "variants"),
+        ('{"variants": {"a": 1}}', "variants.a"),
+        ('{"variants": {}, "more": 1}', "more"),
+    ],
+)
+def test_a_bad_image_json_is_one_line_that_names_the_field(tmp_path: Path, content: str, found: str) -> None:
+    (tmp_path / "image.json").write_text(content)
+    with pytest.raises(UsageError, match=re.escape(f"image.json: {found}")):
+        read_image_file(tmp_path)
+
+
+def test_wheels_that_are_not_locked_are_refused(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path / "tiny-1.0-py3-none-any.whl", "tiny", "1.0", {"tiny.py": ""})
+    with pytest.raises(MismatchError, match="the lock has no tiny"):
+        check_wheels(tmp_path, {})
+    wheel.rename(tmp_path / "tiny.whl")
+    with pytest.raises(MismatchError, match="no name of a wheel"):
+        check_wheels(tmp_path, {})
+
+
+def test_wheels_of_older_c_libraries_are_taken_and_of_newer_ones_not() -> None:
+    variant = read_image_file(RECIPE).variants["default"]
+    tags = platform_tags(variant, "linux/amd64")
+    assert {"manylinux_2_28_x86_64", "manylinux_2_36_x86_64", "manylinux2014_x86_64"} <= set(tags)
+    assert "manylinux_2_39_x86_64" not in tags
+
+
+def archive(change: Callable[[tarfile.TarInfo], None] = lambda info: None, order: int = 1) -> bytes:
+    """A small root file system: a folder, a file, its second name, a link and a device."""
+    buffer = io.BytesIO()
+    members = []
+    for name, kind, content in (
+        ("etc", tarfile.DIRTYPE, b""),
+        ("etc/word", tarfile.REGTYPE, b"word"),
+        ("etc/link", tarfile.SYMTYPE, b""),
+        ("null", tarfile.CHRTYPE, b""),
+    ):
+        info = tarfile.TarInfo(name)
+        info.type, info.size, info.mode, info.mtime = kind, len(content), 0o644, 5
+        info.linkname = "word" if kind == tarfile.SYMTYPE else ""
+        change(info)
+        members.append((info, content))
+    with tarfile.open(fileobj=buffer, mode="w") as made:
+        for info, content in members[::order]:
+            made.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def tree(data: bytes, block: int = 100) -> Tree:
+    return read_tree(data[i : i + block] for i in range(0, len(data), block))
+
+
+def test_the_tree_hash_depends_on_neither_times_nor_order_nor_blocks() -> None:
+    def later(info: tarfile.TarInfo) -> None:
+        info.mtime = 1_000_000_000
+
+    first = tree(archive())
+    assert first.digest() == tree(archive(later)).digest() == tree(archive(order=-1), 7777).digest()
+    assert len(first.entries) == 4 and first.size == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("etc/word", "mode", 0o755),
+        ("etc/word", "uid", 7),
+        ("etc/link", "linkname", "elsewhere"),
+        ("null", "devminor", 3),
+        ("etc", "gid", 7),
+        ("etc/word", "name", "etc/other"),
+    ],
+)
+def test_the_tree_hash_depends_on_everything_else(name: str, field: str, value: object) -> None:
+    def change(info: tarfile.TarInfo) -> None:
+        if info.name == name:
+            setattr(info, field, value)
+
+    before, after = tree(archive()), tree(archive(change))
+    assert before.digest() != after.digest()
+    assert any(line.startswith(name) for line in differences(before.listing(), after.listing()))
+
+
+def test_what_engines_add_is_no_part_of_the_tree() -> None:
+    def rename(info: tarfile.TarInfo) -> None:
+        info.name = {"null": "dev/null", "etc/word": "etc/hosts", "etc/link": "etc/mtab"}.get(info.name, info.name)
+
+    assert list(tree(archive(rename)).entries) == ["etc"]
+
+
+def test_a_listing_comes_back_as_it_was(tmp_path: Path) -> None:
+    listing = tree(archive()).listing()
+    write_listing(tmp_path / "a.gz", listing)
+    write_listing(tmp_path / "b.gz", dict(reversed(listing.items())))
+    assert read_listing(tmp_path / "a.gz") == listing
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+    (tmp_path / "a.gz").write_bytes(b"nothing")
+    with pytest.raises(UsageError, match="damaged"):
+        read_listing(tmp_path / "a.gz")
+
+
+def test_what_is_sent_to_the_engine_is_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 3_000_001)
+    data = b"".join(tar_stream([("a", b"1"), ("bin/b*", tmp_path / "file")]))
+    with tarfile.open(fileobj=io.BytesIO(data)) as sent:
+        members = {member.name: member for member in sent}
+        assert (members["a"].mode, members["bin/b"].mode) == (0o644, 0o755)
+        assert members["bin/b"].size == 3_000_001
+    assert len(data) % 512 == 0
+
+
+def test_the_same_checkout_packs_to_the_same_wheel(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    first, second = (project_wheel(tmp_path / name) for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+    files = wheel_files(first)
+    assert {"qk_bench/cli/container.py", "qk_containers/Containerfile", "qk_containers/image.json"} <= files.keys()
+    assert json.loads((RECIPE / "image.json").read_text())["format"] == "qk-bench image"
