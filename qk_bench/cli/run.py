@@ -14,7 +14,9 @@ DEFAULT_RESOLUTION = 64
 
 Tasks = Annotated[
     list[str],
-    typer.Option("--task", help="Task, suite/task, suite, group (such as edit) or file.py:SUITE. Repeatable."),
+    typer.Option(
+        "--task", help="Task, suite/task, suite, group (such as edit), suite:FOLDER or file.py:SUITE. Repeatable."
+    ),
 ]
 Seeds = Annotated[str, typer.Option(help="Seed indices, such as 0,1,2.")]
 Resolution = Annotated[int, typer.Option(min=1, help="Pixels a side.")]
