@@ -223,7 +223,7 @@ def compute_each(judge: SampleMetric, width: int, items: Sequence[Scored]) -> li
 
 def _finite(value: Value) -> Cell:
     if value.value is None:
-        return None, "unavailable", value.reason
+        return None, value.status, value.reason
     number = float(value.value)
     return (None, "unavailable", value.reason or "not a number") if math.isnan(number) else (number, "ok", value.reason)
 
