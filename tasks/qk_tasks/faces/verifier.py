@@ -29,8 +29,10 @@ BLUR: Final = 1.0
 """Standard deviation, in pixels of a 64-pixel picture, of the blur before colours are compared."""
 CHANGED: Final = 8.0
 """CIE76 between source and target beyond which a pixel has to change."""
-CLOSE: Final = 14.0
-"""CIE76 within which a pixel counts as the one drawn, its neighbours allowed for."""
+CLOSE: Final = 9.0
+"""CIE76 within which an edited pixel counts as the one asked for, its neighbours allowed for."""
+KEPT: Final = 14.0
+"""CIE76 within which a pixel elsewhere counts as kept, its neighbours allowed for."""
 PART: Final = 0.25
 """Or within this share of the way that it had to go."""
 DONE: Final = 0.85
@@ -61,7 +63,7 @@ def verify(sample: Sample, image: NDArray[np.uint8]) -> Verdict:
     edited = asked > CHANGED
     region = _grown(asked > 1, max(1, side // 64))
     done = float((_tolerant(output, after)[edited] <= np.maximum(CLOSE, PART * asked[edited])).mean())
-    stray = float((_tolerant(output, before)[~region] > CLOSE).mean()) if not region.all() else 0.0
+    stray = float((_tolerant(output, before)[~region] > KEPT).mean()) if not region.all() else 0.0
     found, likeness = _identity(source, target, image)
     details = {"done": round(done, 4), "stray": round(stray, 4), "identity": round(likeness, 4)}
     reason = ""
