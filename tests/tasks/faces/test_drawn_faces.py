@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-
-from qk_bench.errors import UsageError
-from qk_bench.records import Sample
-from qk_bench.run.plan import sample_digest
 from qk_tasks.faces.drawing import PARTS, draw
 from qk_tasks.faces.edits import OPERATIONS, draw_item
 from qk_tasks.faces.person import CELL_FEATURES, LEVELS, SPLIT_SHARES, Face, draw_look, draw_person, split_of
 from qk_tasks.faces.suite import SUITE
 from qk_tasks.faces.verifier import identity_distance
+
+from qk_bench.errors import UsageError
+from qk_bench.records import Sample
+from qk_bench.run.plan import sample_digest
 
 Pixels = NDArray[np.uint8]
 TASKS = list(SUITE.tasks)
