@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from qk_bench.errors import UsageError
+from qk_bench.interfaces import Scored
 from qk_bench.metrics.judging.judge import Judge, JudgeImgEdit
 from qk_bench.metrics.judging.rubrics import VIESCORE, AnswerError
 from tests.metrics.items import scored
@@ -77,6 +79,11 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Server
         server.close()
 
 
+def told(instruction: str) -> Scored:
+    item = scored(IMAGE, source=IMAGE)
+    return dataclasses.replace(item, sample=item.sample.model_copy(update={"instruction": instruction}))
+
+
 def is_consistency(request: dict[str, Any]) -> bool:
     return len(request["messages"][0]["content"]) == 3  # text and two pictures
 
@@ -135,7 +142,7 @@ def test_one_unreadable_repeat_leaves_no_number_and_other_items_alone(serve: Cal
         return "?" if broken else by_seed(request)
 
     serve(answer)
-    items = [scored(IMAGE, source=IMAGE, instruction=name) for name in ("good", "bad", "good")]
+    items = [told(name) for name in ("good", "bad", "good")]
     values = Judge().compute(items)
     assert [row[0].value is None for row in values] == [False, True, False]
     assert values[1][0].reason.startswith("1 of 2 answers can be used")

@@ -57,6 +57,18 @@ class Picture:
         assert pixels is not None
         return pixels
 
+    def stream(self) -> io.BytesIO | Path:
+        """What Pillow opens.
+
+        Raises:
+            BadItemError: There is no such file.
+        """
+        if self.data is not None:
+            return io.BytesIO(self.data)
+        if self.path is None or not self.path.is_file():
+            raise BadItemError(f"{self.name}: there is no such file")
+        return self.path
+
     def stamp(self) -> tuple[str, int]:
         """Name and size in bytes, to tell one version of a data set from another."""
         if self.data is not None:
@@ -66,21 +78,18 @@ class Picture:
     def _open(self, decode: bool) -> tuple[tuple[int, int], NDArray[np.uint8] | None]:
         from PIL import Image, ImageOps, UnidentifiedImageError
 
-        if self.data is None and (self.path is None or not self.path.is_file()):
-            raise BadItemError(f"{self.name}: there is no such file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # our own limit is checked before anything is decoded
             try:
-                with Image.open(
-                    io.BytesIO(self.data) if self.data is not None else self.path, formats=FORMATS
-                ) as image:  # type: ignore[arg-type]
+                with Image.open(self.stream(), formats=FORMATS) as image:
                     if image.width * image.height > MAX_PIXELS:
                         raise BadItemError(f"{self.name}: {image.width}x{image.height} pixels, more than {MAX_PIXELS}")
                     if getattr(image, "n_frames", 1) > 1:
                         raise BadItemError(f"{self.name}: an animated image, expected one picture")
                     if image.mode not in MODES:
                         raise BadItemError(f"{self.name}: image of mode {image.mode}, expected 8 bits a channel")
-                    turned = image.getexif().get(ROTATION, 1) in (5, 6, 7, 8)
+                    told = image.format != "PNG" or "exif" in image.info  # asking a PNG without EXIF decodes all of it
+                    turned = told and image.getexif().get(ROTATION, 1) in (5, 6, 7, 8)
                     size = (image.width, image.height) if turned else (image.height, image.width)
                     if not decode:
                         self._check_end(image.format or "")
