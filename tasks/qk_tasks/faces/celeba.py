@@ -30,6 +30,10 @@ from qk_tasks.scenes.suite import region_query
 
 NAME, VERSION = "celeba-hq", "1"
 MAX_RESOLUTION: Final = 1024
+REFERENCE: Final = 128
+"""The size at which the colour that a part has is taken."""
+DISTINCT: Final = 25.0
+"""Least difference between the colour that a part has and the one asked for, as `celeba_checks.apart` measures it."""
 
 
 class Kind(NamedTuple):
@@ -109,14 +113,14 @@ class PortraitTask(Task):
             raise UsageError(f"resolution {resolution} is not within 32 to {MAX_RESOLUTION} pixels")
         portrait = self._fitting[split][index]
         try:
-            source = self._image(portrait, resolution)
-            part = self._part(portrait, resolution)
+            pixels = self._image(portrait)
+            source, part = _shrunk(pixels, resolution), self._part(portrait, resolution)
+            rng = Random(f"{NAME}-{VERSION}/{self.name}/{portrait.number}")
+            words = self._words(portrait, pixels, rng)
         except (BadItemError, MaskProblemError) as problem:
             raise UsageError(
                 f"{NAME}, image {portrait.number}: {problem}", "download it again, or take it out"
             ) from None
-        rng = Random(f"{NAME}-{VERSION}/{self.name}/{portrait.number}")
-        words = _words(self._kind.operation, portrait, rng)
         target = self._target(source, part, words.get("colour", ""))
         edit_mask = self._edit_mask(part)
         return Sample(
@@ -151,15 +155,12 @@ class PortraitTask(Task):
             return checks.judge_colour(self.name, sample.source, image, part, str(sample.target_scene["colour"]))
         return checks.judge_removal(sample.source, image, part, sample.edit_mask)
 
-    def _image(self, portrait: Portrait, resolution: int) -> NDArray[np.uint8]:
-        from PIL import Image
-
+    def _image(self, portrait: Portrait) -> NDArray[np.uint8]:
         path = self._portraits.image_path(portrait.number)
         pixels = Picture(path.name, path).read()
         if pixels.shape[0] != pixels.shape[1]:
             raise BadItemError(f"{path.name}: {pixels.shape[1]}x{pixels.shape[0]} pixels, CelebA-HQ's are square")
-        resized = Image.fromarray(pixels).resize((resolution, resolution), Image.Resampling.LANCZOS)
-        return np.asarray(resized)
+        return pixels
 
     def _part(self, portrait: Portrait, resolution: int) -> Mask:
         """The parts of the edit together, as (R, R) bool; for the background, what is no part."""
@@ -176,6 +177,26 @@ class PortraitTask(Task):
         if not part.any():
             raise MaskProblemError(f"the mask of {' and '.join(self._kind.region[:2])} is empty at this resolution")
         return np.ascontiguousarray(part)
+
+    def _words(self, portrait: Portrait, pixels: NDArray[np.uint8], rng: Random) -> dict[str, str]:
+        """What fills the phrasing. A colour is asked for that the labels do not tell and the part does not have yet.
+
+        The part's colour is taken at one size, so that the instruction is the same at every resolution.
+        """
+        match self._kind.operation:
+            case "put_on_glasses":
+                return {"colour": rng.choice(list(FRAMES)), "shape": rng.choice(LENSES)}
+            case "put_on_hat":
+                return {"colour": rng.choice(list(HATS))}
+        if self.name not in checks.PALETTES:
+            return {}
+        own = {colour for label, colour in OWN_COLOUR.items() if label in portrait.attributes}
+        names = [name for name in checks.PALETTES[self.name] if self.name != "hair_colour" or name not in own]
+        rng.shuffle(names)
+        now = checks.median_lab(_shrunk(pixels, REFERENCE), self._part(portrait, REFERENCE))
+        distances = {name: checks.apart(now, checks.lab_of(checks.PALETTES[self.name][name])) for name in names}
+        far = next((name for name in names if distances[name] >= DISTINCT), None)
+        return {"colour": far or max(names, key=lambda name: distances[name])}
 
     def _target(self, source: NDArray[np.uint8], part: Mask, colour: str) -> NDArray[np.uint8] | None:
         if self.name not in checks.PALETTES:
@@ -224,20 +245,10 @@ def _fits(kind: Kind, portrait: Portrait) -> bool:
     )
 
 
-def _words(operation: str, portrait: Portrait, rng: Random) -> dict[str, str]:
-    """What fills the phrasing: colours are asked for that the labels do not already tell."""
-    match operation:
-        case "change_hair_colour":
-            own = next(colour for label, colour in OWN_COLOUR.items() if label in portrait.attributes)
-            return {"colour": rng.choice([name for name in checks.HAIR if name != own])}
-        case "put_on_lipstick" | "change_background":
-            palette = checks.PALETTES["lipstick" if operation == "put_on_lipstick" else "background"]
-            return {"colour": rng.choice(list(palette))}
-        case "put_on_glasses":
-            return {"colour": rng.choice(list(FRAMES)), "shape": rng.choice(LENSES)}
-        case "put_on_hat":
-            return {"colour": rng.choice(list(HATS))}
-    return {}
+def _shrunk(pixels: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize((resolution, resolution), Image.Resampling.LANCZOS))
 
 
 def _resized(mask: Mask, resolution: int) -> Mask:

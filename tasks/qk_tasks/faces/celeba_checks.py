@@ -47,7 +47,7 @@ def recoloured(image: NDArray[np.uint8], mask: Mask, colour: Colour) -> NDArray[
     from skimage.color import lab2rgb
 
     lab = _lab(image)
-    lab[mask] += _lab_of(colour) - np.median(lab[mask], axis=0)
+    lab[mask] += lab_of(colour) - np.median(lab[mask], axis=0)
     result = image.copy()
     result[mask] = (np.clip(lab2rgb(lab[mask]), 0, 1) * 255 + 0.5).astype(np.uint8)  # type: ignore[no-untyped-call]
     return result
@@ -71,9 +71,8 @@ def judge_colour(task: str, source: NDArray[np.uint8], output: NDArray[np.uint8]
         wanted: The colour asked for.
     """
     output = resample(output, source.shape[1], source.shape[0])
-    core = _core(mask)
-    before, after = (np.median(_lab(image)[core], axis=0) for image in (source, output))
-    distances = {name: _apart(after, _lab_of(rgb)) for name, rgb in PALETTES[task].items()}
+    before, after = (median_lab(image, mask) for image in (source, output))
+    distances = {name: apart(after, lab_of(rgb)) for name, rgb in PALETTES[task].items()}
     nearest = min(distances, key=lambda name: distances[name])
     moved, stray = float(np.linalg.norm(after - before)), stray_share(source, output, mask)
     reason = ""
@@ -134,11 +133,17 @@ def _lab(image: NDArray[np.uint8]) -> Float:
     return np.asarray(rgb2lab(image), np.float64)  # type: ignore[no-untyped-call]
 
 
-def _lab_of(colour: Colour) -> Float:
+def median_lab(image: NDArray[np.uint8], mask: Mask) -> Float:
+    """The median CIE L*a*b* of an (H, W, 3) uint8 image over a mask, away from its border."""
+    return np.asarray(np.median(_lab(image)[_core(mask)], axis=0), np.float64)
+
+
+def lab_of(colour: Colour) -> Float:
+    """CIE L*a*b* of an sRGB colour."""
     return np.asarray(_lab(np.array([[colour]], np.uint8))[0, 0], np.float64)
 
 
-def _apart(one: Float, other: Float) -> float:
+def apart(one: Float, other: Float) -> float:
     """CIE76 with lightness at half weight: light falls on a portrait from everywhere."""
     return float(np.linalg.norm((one - other) * (0.5, 1.0, 1.0)))
 
