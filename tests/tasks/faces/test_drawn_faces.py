@@ -94,6 +94,12 @@ def test_a_change_elsewhere_fails() -> None:
     assert SUITE.tasks["hat"].verify(one, spoiled).reason.startswith("changed elsewhere")
 
 
+def test_a_tint_of_the_whole_picture_fails() -> None:
+    one = sample("glasses", 1)
+    tinted = np.clip(pixels(one.target).astype(float) * (1.12, 1.0, 0.9), 0, 255).astype(np.uint8)
+    assert not SUITE.tasks["glasses"].verify(one, tinted).success
+
+
 def test_identity_is_judged_by_the_drawings_own_parameters() -> None:
     rng = Random(5)
     looks = [draw_look(rng)._replace(glasses=None, hat=None) for _ in range(2)]
