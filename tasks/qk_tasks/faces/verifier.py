@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from qk_bench.images import resample
 from qk_bench.records import Sample, Verdict
@@ -72,7 +73,12 @@ def verify(sample: Sample, image: NDArray[np.uint8]) -> Verdict:
     rest = off[~region] if not region.all() else np.zeros(1, np.float32)
     stray, tint = float((rest > KEPT).mean()), float(rest.mean())
     found, likeness = _identity(source, target, image)
-    details = {"done": round(done, 4), "stray": round(stray, 4), "tint": round(tint, 3), "identity": round(likeness, 4)}
+    details: dict[str, JsonValue] = {
+        "done": round(done, 4),
+        "stray": round(stray, 4),
+        "tint": round(tint, 3),
+        "identity": round(likeness, 4),
+    }
     reason = ""
     if done < DONE:
         reason = _what_is_there(source, target, output, edited, done)
