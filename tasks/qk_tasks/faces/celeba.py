@@ -141,7 +141,7 @@ class PortraitTask(Task):
             region=region_query(edit_mask),
             source_scene={"part": _runs(part)},
             target_scene={"colour": words.get("colour", "")},
-            attributes={"image": portrait.number, "labels": sorted(portrait.attributes)},
+            attributes={"image": portrait.number, "labels": " ".join(sorted(portrait.attributes))},
         )
 
     def verify(self, sample: Sample, image: NDArray[np.uint8]) -> Verdict:

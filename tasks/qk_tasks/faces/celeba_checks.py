@@ -49,7 +49,7 @@ def recoloured(image: NDArray[np.uint8], mask: Mask, colour: Colour) -> NDArray[
     lab = _lab(image)
     lab[mask] += lab_of(colour) - np.median(lab[mask], axis=0)
     result = image.copy()
-    result[mask] = (np.clip(lab2rgb(lab[mask]), 0, 1) * 255 + 0.5).astype(np.uint8)  # type: ignore[no-untyped-call]
+    result[mask] = (np.clip(lab2rgb(lab[mask]), 0, 1) * 255 + 0.5).astype(np.uint8)
     return result
 
 
@@ -130,7 +130,7 @@ def _core(mask: Bool) -> Bool:
 def _lab(image: NDArray[np.uint8]) -> Float:
     from skimage.color import rgb2lab
 
-    return np.asarray(rgb2lab(image), np.float64)  # type: ignore[no-untyped-call]
+    return np.asarray(rgb2lab(image), np.float64)
 
 
 def median_lab(image: NDArray[np.uint8], mask: Mask) -> Float:
