@@ -70,7 +70,8 @@ def perform(
     after(folder)
     print_summary(summarise(RunDirectory(folder)), "table")
     print(f"run: {folder}")
-    built = build_page(folder, result.manifest.requests) if page else None
+    done = any(sum(counts.values()) for counts in result.manifest.counts.values())
+    built = build_page(folder, result.manifest.requests) if page and done else None
     if built is not None:
         print(f"page: {built}")
     if result.load_failures:
