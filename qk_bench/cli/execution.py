@@ -87,7 +87,7 @@ def perform(
         )
         raise typer.Exit(1)
     if left_out:
-        print(f"{left_out} items of the data left out, as listed above", file=sys.stderr)
+        print(f"{left_out} item{'s' if left_out > 1 else ''} of the data left out, as listed above", file=sys.stderr)
     raise typer.Exit(5 if result.failures or left_out else 0)
 
 
