@@ -44,6 +44,7 @@ FILL, FILLED = 14.0, 0.85  # a filled pixel is within this ΔE of the surroundin
 THERE = 0.5  # share of an inserted object's pixels that must have changed
 OBJECT_COLOUR = 30.0  # ΔE of an inserted object's median from the target's
 PLACED = 0.4  # mean ΔE to the target in a moved object, as a share of that between source and target
+DONE = 0.6  # how much of the way to the target an edit of another kind must have gone
 SHIFT = 0.03  # how far off its place a moved object may be, as a share of the side
 
 
@@ -201,7 +202,19 @@ def _moved(view: View, sample: Sample) -> str:
     return gone(view, old) if old.any() else ""
 
 
-_OPERATIONS = {"recolour": _recoloured, "remove": _removed, "insert": _inserted, "move": _moved}
+def _edited(view: View, sample: Sample) -> str:
+    """Any other edit: near to the target, where the target differs from the source."""
+    evident = view.edit & (distance(view.source, view.target) > EVIDENT / 2)
+    evident = evident if evident.any() else view.edit
+    output, source, target = view.output[evident], view.source[evident], view.target[evident]
+    done = _share_done(output, source, target)
+    off, apart = (float(np.linalg.norm(a - target, axis=1).mean()) for a in (output, source))
+    if done < DONE:
+        return f"not done: {max(done, 0.0):.0%} of the way to the target"
+    return f"another result: ΔE {off:.0f} from the target" if off > max(PLACED * apart, 4.0) else ""
+
+
+_OPERATIONS = {"recolour": _recoloured, "remove": _removed, "insert": _inserted, "move": _moved, "edit": _edited}
 OPERATIONS = tuple(_OPERATIONS)
 
 
