@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from qk_bench.errors import QKBenchError
-from qk_bench.plugins import Kind, load_metric, load_suite, model_class, names
+from qk_bench.plugins import Kind, folder_suites, load_metric, load_suite, model_class, names
 from qk_bench.run.environment import cores
 
 Level = Literal["ok", "slow", "lacks", "broken"]
@@ -69,7 +69,11 @@ def _packages() -> Iterator[Finding]:
 def _plugins(kind: Kind) -> Iterator[Finding]:
     load = {"task": load_suite, "model": model_class, "metric": load_metric}[kind]
     what = "suite" if kind == "task" else kind
+    folders = folder_suites() if kind == "task" else []
     for name in names(kind):
+        if name in folders:
+            yield Finding("ok", f"{what} {name}:FOLDER", "loads; reads a folder of yours")
+            continue
         try:
             plugin = load(name)
         except QKBenchError as error:

@@ -65,6 +65,8 @@ class Task(ABC):
     description: str = ""
     operations: tuple[str, ...] = ()
     splits: tuple[str, ...] = ("test",)
+    decides: bool = True
+    """False where no rule can tell success from the pixels: `success` then has no value, and `verify` is not asked."""
 
     def size(self, split: str) -> int | None:
         """Number of samples in a split; None if it has no end."""
@@ -91,6 +93,8 @@ class Suite(ABC):
     version: str
     tasks: Mapping[str, Task]
     groups: Mapping[str, tuple[str, ...]] = {}
+    problems: Sequence[str] = ()
+    """Items of the user's data that are left out, one line each: file, item, what is wrong."""
 
     @abstractmethod
     def digest(self) -> str:
@@ -131,6 +135,7 @@ class Value:
 
     value: float | None
     reason: str = ""
+    status: Literal["unavailable", "judge_error"] = "unavailable"  # what a missing value counts as
 
 
 class SampleMetric(Metric):

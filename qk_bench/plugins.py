@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import importlib.metadata
 import importlib.util
+import inspect
 import re
 import sys
 import traceback
@@ -79,18 +80,52 @@ def file_digest(ref: str) -> str:
 
 
 def load_suite(ref: str) -> Suite:
-    """Load the suite named `NAME` or `path/to/file.py:SUITE` (an instance, or a class to make one from).
+    """Load the suite named `NAME`, `NAME:FOLDER` or `path/to/file.py:SUITE` (an instance, or a class to make one from).
 
     Raises:
-        UsageError: There is no such suite, or it cannot be loaded.
+        UsageError: There is no such suite, it cannot be loaded, or it reads a folder and none is named.
     """
     found = _FILE.match(ref)
-    value = _from_file(found["path"], found["attribute"]) if found else _from_entry("task", ref)
+    if found:
+        value = _from_file(found["path"], found["attribute"])
+    else:
+        name, separator, folder = ref.partition(":")
+        value = _from_entry("task", name)
+        if reads_folder(value):
+            if not folder:
+                raise UsageError(f"suite {name} reads a folder", f"name it as {name}:FOLDER")
+            make = value
+            value = _guard(f"suite {ref}", lambda: make(folder))
+        elif separator:
+            raise UsageError(f"suite {name} takes no folder", f"name it as {name}")
     suite = _instance(f"suite {ref}", value, Suite)  # type: ignore[type-abstract]
     for name, task in suite.tasks.items():
         if not isinstance(task, Task) or task.name != name or task.suite != suite.name:
             raise UsageError(f"suite {ref}: task {name!r} must be a Task whose name is {name!r}, suite {suite.name!r}")
     return suite
+
+
+def reads_folder(value: object) -> bool:
+    """Whether a suite is registered as a class whose constructor takes the user's folder."""
+    if not (isinstance(value, type) and issubclass(value, Suite)):
+        return False
+    parameters = list(inspect.signature(value).parameters.values())
+    return len(parameters) == 1 and parameters[0].default is inspect.Parameter.empty
+
+
+def folder_suites() -> list[str]:
+    """The registered suites that are named `NAME:FOLDER`, sorted. Those that cannot be loaded are not among them."""
+    found = []
+    for name in names("task"):
+        with contextlib.suppress(UsageError):
+            if reads_folder(_from_entry("task", name)):
+                found.append(name)
+    return found
+
+
+def suite_description(name: str) -> str:
+    """The first line of the documentation of a suite that reads a folder."""
+    return (inspect.getdoc(_from_entry("task", name)) or "").partition("\n")[0]
 
 
 def load_metric(ref: str) -> SampleMetric | SetMetric:
@@ -117,7 +152,7 @@ def load_trainer(name: str) -> Trainer:
 
 
 def find_tasks(refs: Iterable[str]) -> list[FoundTask]:
-    """Resolve `--task` values: a task, `suite/task`, a suite, a group, or `path/to/file.py:SUITE[/task]`.
+    """Resolve `--task` values: a task, `suite/task`, a suite, a group, `suite:FOLDER[/task]` or `file.py:SUITE[/task]`.
 
     Returns:
         The tasks in the order named, each once.
@@ -159,8 +194,12 @@ def _find(ref: str) -> list[FoundTask]:
         if rest.startswith(":"):
             raise UsageError(f"task {ref}: unexpected {rest!r}", "name a task as path/to/file.py:SUITE/TASK")
         return _select(suite_ref, load_suite(suite_ref), rest[1:])
-    head, separator, tail = ref.partition("/")
     registered = names("task")
+    name, separator, folder = ref.partition(":")
+    if separator and name in registered:
+        folder, tail = _folder_and_task(folder)
+        return _select(f"{name}:{folder}", load_suite(f"{name}:{folder}"), tail)
+    head, separator, tail = ref.partition("/")
     if head in registered:
         return _select(head, load_suite(head), tail)
     if separator:
@@ -168,11 +207,22 @@ def _find(ref: str) -> list[FoundTask]:
     return _find_in_any_suite(ref, registered)
 
 
+def _folder_and_task(text: str) -> tuple[str, str]:
+    """`FOLDER` or `FOLDER/TASK`: what is no folder itself but stands behind one is a task."""
+    path = Path(text)
+    if text and not path.exists() and path.parent.is_dir() and text.count("/"):
+        return str(path.parent), path.name
+    return text, ""
+
+
 def _find_in_any_suite(name: str, registered: Sequence[str]) -> list[FoundTask]:
     """A bare task or group name, looked for in every suite that loads."""
     hits: dict[str, list[FoundTask]] = {}
     known, broken = list(registered), []
+    need_folder = folder_suites()
     for suite_ref in registered:
+        if suite_ref in need_folder:
+            continue
         try:
             suite = load_suite(suite_ref)
         except UsageError as error:

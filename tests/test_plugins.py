@@ -138,3 +138,69 @@ def test_task_that_does_not_belong_to_its_suite_is_refused(tmp_path: Path) -> No
     path.write_text(text.replace('"remove": Squares("remove"', '"remove": Squares("removal"'))
     with pytest.raises(UsageError, match="task 'remove' must be a Task whose name is 'remove'"):
         load_suite(f"{path}:SUITE")
+
+
+FOLDER_SUITE = '''
+from pathlib import Path
+from qk_bench.errors import UsageError
+from squares import SquaresSuite
+
+class Reads(SquaresSuite):
+    """Squares of a folder.
+
+    More of it.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.folder = folder
+        if not Path(folder).is_dir():
+            raise UsageError(f"there is no folder {folder}")
+'''
+
+
+@pytest.fixture
+def folder_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Registers a suite that reads a folder; gives an empty folder."""
+    (tmp_path / "reads_folder.py").write_text(FOLDER_SUITE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(Path(SQUARES.partition(":")[0]).parent)
+    monkeypatch.delitem(sys.modules, "reads_folder", raising=False)
+    group = plugins.GROUPS["task"]
+    entries = {
+        "reads": [importlib.metadata.EntryPoint("reads", "reads_folder:Reads", group)],
+        "squares": [importlib.metadata.EntryPoint("squares", "squares:SUITE", group)],
+    }
+    monkeypatch.setattr(plugins, "_entries", lambda kind: entries if kind == "task" else {})
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def test_suite_of_a_folder_is_named_with_it(folder_suite: Path) -> None:
+    every = find_tasks([f"reads:{folder_suite}"])
+    assert [found.suite_ref for found in every] == [f"reads:{folder_suite}"] * len(every)
+    one = find_tasks([f"reads:{folder_suite}/recolour"])
+    assert [found.task.name for found in one] == ["recolour"]
+    assert one[0].suite_ref == f"reads:{folder_suite}"
+    assert plugins.folder_suites() == ["reads"]
+    assert plugins.suite_description("reads") == "Squares of a folder."
+
+
+@pytest.mark.parametrize(
+    ("ref", "said"),
+    [
+        ("reads", r"suite reads reads a folder \(name it as reads:FOLDER\)"),
+        ("reads:", "name it as reads:FOLDER"),
+        ("reads:nowhere", "there is no folder nowhere"),
+        ("squares:x", "suite squares takes no folder"),
+    ],
+)
+def test_folder_that_is_missing_or_too_much_is_one_line(folder_suite: Path, ref: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        find_tasks([ref])
+
+
+def test_suite_of_a_folder_does_not_break_the_search_for_a_bare_task(folder_suite: Path) -> None:
+    assert [found.suite_ref for found in find_tasks(["recolour"])] == ["squares"]
+    with pytest.raises(UsageError, match=r"there is no task, suite or group 'recolor'; did you mean recolour\?"):
+        find_tasks(["recolor"])

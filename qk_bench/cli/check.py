@@ -48,7 +48,7 @@ def model(
 
 @app.command()
 def task(
-    name: Annotated[str, typer.Argument(help="Task, suite/task, suite, group or file.py:SUITE.")],
+    name: Annotated[str, typer.Argument(help="Task, suite/task, suite, group, suite:FOLDER or file.py:SUITE.")],
     resolution: Resolution = 64,
     count: Annotated[int, typer.Option(min=2, help="Samples per split.")] = 32,
 ) -> None:

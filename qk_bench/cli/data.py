@@ -25,7 +25,7 @@ def _data() -> None:
 
 @app.command()
 def export(
-    task: Annotated[str, typer.Argument(help="Task, suite/task, suite, group or file.py:SUITE.")],
+    task: Annotated[str, typer.Argument(help="Task, suite/task, suite, group, suite:FOLDER or file.py:SUITE.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist or be empty.")],
     split: Split = "test",
     limit: Annotated[int, typer.Option(min=1, help="Samples per task.")] = DEFAULT_LIMIT,

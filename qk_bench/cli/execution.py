@@ -29,6 +29,7 @@ def perform(
     score_workers: int | None,
     unavailable_metrics: dict[str, str],
     page: bool,
+    left_out: int = 0,
     after: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Run a spec, print its summary and where its page is, and leave with the exit code that fits.
@@ -42,6 +43,7 @@ def perform(
         score_workers: Number of scoring processes.
         unavailable_metrics: Metrics that cannot run here, and why.
         page: Whether to build the page of the run.
+        left_out: How many items of the user's data could not be used.
         after: Called with the folder once the run is done.
     """
     folder = out or Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')}-{spec.digest()[:8]}"
@@ -83,7 +85,9 @@ def perform(
             f"error: stopped after {result.failures} failed outcomes (--max-failures {max_failures})", file=sys.stderr
         )
         raise typer.Exit(1)
-    raise typer.Exit(5 if result.failures else 0)
+    if left_out:
+        print(f"{left_out} items of the data left out, as listed above", file=sys.stderr)
+    raise typer.Exit(5 if result.failures or left_out else 0)
 
 
 def _load(page: bool) -> None:

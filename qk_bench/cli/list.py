@@ -61,10 +61,15 @@ def _models() -> list[dict[str, Any]]:
 
 def _tasks() -> list[dict[str, Any]]:
     from qk_bench.errors import QKBenchError
-    from qk_bench.plugins import load_suite, names
+    from qk_bench.plugins import folder_suites, load_suite, names, suite_description
 
     rows: list[dict[str, Any]] = []
+    folders = folder_suites()
     for name in names("task"):
+        if name in folders:
+            row = {"name": f"{name}:FOLDER", "kind": "", "groups": [], "splits": [], "problem": ""}
+            rows.append({**row, "description": suite_description(name)})
+            continue
         try:
             suite = load_suite(name)
         except QKBenchError as error:

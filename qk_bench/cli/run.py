@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qk_bench.errors import UsageError
 
+if TYPE_CHECKING:
+    from qk_bench.plugins import FoundTask
+
 DEFAULT_LIMIT = 100
 DEFAULT_RESOLUTION = 64
+SHOWN_PROBLEMS = 20
 
 Tasks = Annotated[
     list[str],
-    typer.Option("--task", help="Task, suite/task, suite, group (such as edit) or file.py:SUITE. Repeatable."),
+    typer.Option(
+        "--task", help="Task, suite/task, suite, group (such as edit), suite:FOLDER or file.py:SUITE. Repeatable."
+    ),
 ]
 Seeds = Annotated[str, typer.Option(help="Seed indices, such as 0,1,2.")]
 Resolution = Annotated[int, typer.Option(min=1, help="Pixels a side.")]
@@ -75,6 +82,7 @@ def run(
     numbers = parse_seeds(seeds)
     check_timeout(timeout)
     found = find_tasks(task)
+    left_out = problems_of(found)
     suites, tasks = make_tasks(found, split, limit)
     metrics, unavailable = make_metrics(metric or [])
     spec = RunSpec(
@@ -97,7 +105,20 @@ def run(
         score_workers=score_workers,
         unavailable_metrics=unavailable,
         page=page,
+        left_out=left_out,
     )
+
+
+def problems_of(found: Sequence[FoundTask]) -> int:
+    """Say on stderr which items of the user's data are left out and why; gives their number."""
+    import sys
+
+    problems = [line for suite in {id(item.suite): item.suite for item in found}.values() for line in suite.problems]
+    for line in problems[:SHOWN_PROBLEMS]:
+        print(f"left out: {line}", file=sys.stderr)
+    if len(problems) > SHOWN_PROBLEMS:
+        print(f"left out: {len(problems) - SHOWN_PROBLEMS} more", file=sys.stderr)
+    return len(problems)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

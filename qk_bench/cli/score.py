@@ -18,6 +18,7 @@ from qk_bench.cli.run import (
     Page,
     ScoreWorkers,
     parse_seeds,
+    problems_of,
 )
 
 SHOWN: Final = 5
@@ -90,6 +91,7 @@ def score(
     numbers = seeds_in(files) if seeds is None else parse_seeds(seeds)
     models = make_models([f"precomputed:{folder}"], {f"precomputed:{folder}": {"name": name} if name else {}})
     found = find_tasks(task)
+    left_out = problems_of(found)
     if samples is not None:
         given = {"--limit": limit, "--resolution": resolution, "--split": split}
         clash = [option for option, value in given.items() if value is not None]
@@ -118,6 +120,7 @@ def score(
         score_workers=score_workers,
         unavailable_metrics=unavailable,
         page=page,
+        left_out=left_out,
         after=lambda run: _report(folder, run),
     )
 

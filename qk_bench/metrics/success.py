@@ -26,5 +26,11 @@ class Success(SampleMetric):
 
     def compute(self, items: Sequence[Scored]) -> list[tuple[Value, ...]]:
         """Ask the task about each output, at the size it was returned."""
-        verdicts = [item.task.verify(item.sample, item.returned) for item in items]
-        return [(Value(float(verdict.success), verdict.reason),) for verdict in verdicts]
+        return [(self._value(item),) for item in items]
+
+    @staticmethod
+    def _value(item: Scored) -> Value:
+        if not item.task.decides:
+            return Value(None, f"{item.task.suite} has no rule that tells success from the pixels")
+        verdict = item.task.verify(item.sample, item.returned)
+        return Value(float(verdict.success), verdict.reason)

@@ -68,7 +68,6 @@ class Scorer:
         self._metrics: dict[str, Metric] = {metric.ref: load_metric(metric.ref) for metric in spec.metrics}
         self._cards = {model.card.name: card_digest(model.card) for model in spec.models}
         self._readers: dict[tuple[str, str], SampleReader] = {}
-        self._chunk = max(1, PIXELS_AT_ONCE // spec.resolution**2)
         self.unavailable: dict[str, str] = {}
         """Metrics whose weights could not be loaded, and the mend."""
 
@@ -166,8 +165,7 @@ class Scorer:
             else:
                 usable.append((len(rows), entry.scored))
                 rows.append([])
-        for start in range(0, len(usable), self._chunk):
-            chunk = usable[start : start + self._chunk]
+        for chunk in _chunks(usable):
             for (row, _), values in zip(chunk, self._judge(metric, judge, [item for _, item in chunk]), strict=True):
                 rows[row] = [_finite(value) for value in values]
         return rows
@@ -184,6 +182,19 @@ class Scorer:
 
     def _give_up(self, metric: MetricSpec, error: WeightsError) -> str:
         return self.unavailable.setdefault(metric.ref, str(error))
+
+
+def _chunks(items: Sequence[tuple[int, Scored]]) -> Iterator[Sequence[tuple[int, Scored]]]:
+    """Runs of items of at most `PIXELS_AT_ONCE` pixels together, or single ones that are larger."""
+    start = pixels = 0
+    for end, (_, item) in enumerate(items):
+        size = item.sample.width * item.sample.height
+        if end > start and pixels + size > PIXELS_AT_ONCE:
+            yield items[start:end]
+            start, pixels = end, 0
+        pixels += size
+    if items:
+        yield items[start:]
 
 
 def lines_digest(lines: Sequence[bytes]) -> str:
@@ -212,7 +223,7 @@ def compute_each(judge: SampleMetric, width: int, items: Sequence[Scored]) -> li
 
 def _finite(value: Value) -> Cell:
     if value.value is None:
-        return None, "unavailable", value.reason
+        return None, value.status, value.reason
     number = float(value.value)
     return (None, "unavailable", value.reason or "not a number") if math.isnan(number) else (number, "ok", value.reason)
 

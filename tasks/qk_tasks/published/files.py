@@ -1,0 +1,241 @@
+"""Reads what data sets consist of: images by path or as bytes, JSON, imagefolders and Parquet tables.
+
+Inputs are untrusted: names cannot lead out of the user's folder, sizes are checked before anything is decoded, and
+nothing is unpickled. An item that cannot be used is a `BadItemError` with one line that names the file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qk_bench.errors import UsageError
+from qk_bench.images import MAX_PIXELS
+
+FORMATS: Final = ("PNG", "JPEG", "WEBP")
+MODES: Final = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK")
+MAX_JSON: Final = 256 * 2**20
+ROTATION: Final = 0x0112
+"""The EXIF tag of a photograph's orientation."""
+
+
+class BadItemError(ValueError):
+    """Why one item of a data set cannot be used, as one line."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of a data set, not read yet: a file, or bytes out of a table."""
+
+    name: str
+    path: Path | None = None
+    data: bytes | None = None
+
+    def size(self) -> tuple[int, int]:
+        """Height and width as it will be read, from the header alone.
+
+        Raises:
+            BadItemError: It is absent, no image, too large, animated, cut short or of a mode that is not read.
+        """
+        return self._open(decode=False)[0]
+
+    def read(self) -> NDArray[np.uint8]:
+        """The (H, W, 3) uint8 pixels, turned upright as EXIF says; grey and palette images become RGB, alpha is dropped.
+
+        Raises:
+            BadItemError: As for `size`, or it cannot be decoded.
+        """
+        pixels = self._open(decode=True)[1]
+        assert pixels is not None
+        return pixels
+
+    def stamp(self) -> tuple[str, int]:
+        """Name and size in bytes, to tell one version of a data set from another."""
+        if self.data is not None:
+            return self.name, len(self.data)
+        return self.name, self.path.stat().st_size if self.path and self.path.is_file() else -1
+
+    def _open(self, decode: bool) -> tuple[tuple[int, int], NDArray[np.uint8] | None]:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+
+        if self.data is None and (self.path is None or not self.path.is_file()):
+            raise BadItemError(f"{self.name}: there is no such file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # our own limit is checked before anything is decoded
+            try:
+                with Image.open(
+                    io.BytesIO(self.data) if self.data is not None else self.path, formats=FORMATS
+                ) as image:  # type: ignore[arg-type]
+                    if image.width * image.height > MAX_PIXELS:
+                        raise BadItemError(f"{self.name}: {image.width}x{image.height} pixels, more than {MAX_PIXELS}")
+                    if getattr(image, "n_frames", 1) > 1:
+                        raise BadItemError(f"{self.name}: an animated image, expected one picture")
+                    if image.mode not in MODES:
+                        raise BadItemError(f"{self.name}: image of mode {image.mode}, expected 8 bits a channel")
+                    turned = image.getexif().get(ROTATION, 1) in (5, 6, 7, 8)
+                    size = (image.width, image.height) if turned else (image.height, image.width)
+                    if not decode:
+                        self._check_end(image.format or "")
+                        return size, None
+                    upright = ImageOps.exif_transpose(image).convert("RGB")
+                    return size, np.ascontiguousarray(np.asarray(upright, dtype=np.uint8))
+            except BadItemError:
+                raise
+            except UnidentifiedImageError:
+                raise BadItemError(f"{self.name}: not a readable {', '.join(FORMATS)} file") from None
+            except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
+                raise BadItemError(f"{self.name}: corrupt or truncated image ({type(error).__name__})") from None
+
+    def _check_end(self, kind: str) -> None:
+        """Whether the file has its end: tells a download that was cut short without decoding it."""
+        mark = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(kind)
+        if self.data is not None:
+            tail = self.data[-1024:]
+        else:
+            assert self.path is not None
+            with self.path.open("rb") as file:
+                file.seek(max(0, self.path.stat().st_size - 1024))
+                tail = file.read()
+        if mark and mark not in tail:
+            raise BadItemError(f"{self.name}: the file is cut short")
+
+
+def picture(root: Path, name: object, field: str) -> Picture:
+    """The image that a field of an annotation names, inside of `root`.
+
+    Raises:
+        BadItemError: The field is missing or no text, or the name leads out of the folder.
+    """
+    if not isinstance(name, str) or not name:
+        raise BadItemError(f"field {field!r} is missing or empty")
+    path = root / name
+    if "\0" in name or not path.resolve().is_relative_to(root.resolve()):
+        raise BadItemError(f"field {field!r} names a file outside of {root.name}")
+    return Picture(name, path)
+
+
+def text(row: Mapping[str, Any], field: str) -> str:
+    """A field that must be a text with something in it.
+
+    Raises:
+        BadItemError: It is missing, empty or no text.
+    """
+    value = row.get(field)
+    if not isinstance(value, str) or not value.strip():
+        raise BadItemError(f"field {field!r} is missing or empty")
+    return value.strip()
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        UsageError: It is too large, no JSON, or too deeply nested.
+    """
+    if path.stat().st_size > MAX_JSON:
+        raise UsageError(f"{path} is larger than {MAX_JSON >> 20} MB")
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not JSON: {str(error)[:120]}", "download it again") from None
+
+
+def existing_folder(name: str) -> Path:
+    """The user's folder.
+
+    Raises:
+        UsageError: There is no such folder.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}", "name the folder that holds the data set")
+    return folder
+
+
+def has_table(folder: Path) -> bool:
+    """Whether a folder holds a Parquet table or an imagefolder rather than a layout of its own."""
+    return (
+        any(folder.rglob("*.parquet")) or (folder / "metadata.jsonl").is_file() or any(folder.glob("*/metadata.jsonl"))
+    )
+
+
+def table_rows(folder: Path, images: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of the Parquet files, or else of the imagefolder, below a folder, in order of name.
+
+    Args:
+        folder: The folder.
+        images: Columns that hold images; they become `Picture`s. In an imagefolder the column is called
+            `<name>_file_name`, or `file_name` for the first.
+
+    Yields:
+        Where the row stands, and the row.
+
+    Raises:
+        UsageError: A table cannot be read.
+    """
+    files = sorted(folder.rglob("*.parquet"))
+    if files:
+        for path in files:
+            yield from _parquet_rows(path, path.relative_to(folder).as_posix(), images)
+        return
+    for path in sorted({*folder.glob("metadata.jsonl"), *folder.glob("*/metadata.jsonl")}):
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+            where = f"{path.relative_to(folder).as_posix()} line {number}"
+            if line.strip():
+                yield where, _imagefolder_row(path, line, images)
+
+
+def _parquet_rows(path: Path, name: str, images: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path)
+        number = 0
+        for batch in table.iter_batches(batch_size=64):
+            for row in batch.to_pylist():
+                for column in images:
+                    row[column] = _cell(row.get(column), f"{name} row {number}, {column}")
+                yield f"{name} row {number}", row
+                number += 1
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{path} cannot be read as Parquet: {str(error)[:120]}", "download it again") from None
+
+
+def _cell(value: Any, name: str) -> Picture | None:
+    """An image cell: bytes, or a struct of bytes and path as the `datasets` library writes it."""
+    data = value.get("bytes") if isinstance(value, dict) else value
+    return Picture(name, data=data) if isinstance(data, bytes) and data else None
+
+
+def _imagefolder_row(path: Path, line: str, images: tuple[str, ...]) -> dict[str, Any]:
+    """One line of a metadata.jsonl; a line that is no object gives an empty row, which lacks every field."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = {}
+    row = row if isinstance(row, dict) else {}
+    for column in images:
+        name = row.get(f"{column}_file_name", row.get("file_name") if column == images[0] else None)
+        row[column] = picture(path.parent, name, f"{column}_file_name") if isinstance(name, str) and name else None
+    return row
+
+
+def image_cell(row: Mapping[str, Any], field: str) -> Picture:
+    """An image column of a table row.
+
+    Raises:
+        BadItemError: It is missing or empty.
+    """
+    value = row.get(field)
+    if not isinstance(value, Picture):
+        raise BadItemError(f"column {field!r} has no image")
+    return value
