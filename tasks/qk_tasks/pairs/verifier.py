@@ -37,7 +37,7 @@ TINT = 3.0  # ΔE by which the mean outside the edit may be off
 COLOUR = 15.0  # distance in a*, b* of a recoloured region's mean from the asked colour
 LIGHTNESS = 25.0  # in L*, of the same: the instruction names a hue, not how light it is
 SPREAD, COVERED = 30.0, 0.8  # a pixel counts as recoloured within this distance in a*, b*; share that must be
-TEXTURE = 0.5  # least correlation of a recoloured region's lightness detail with the source's
+TEXTURE = 0.5  # least correlation of a recoloured region's lightness detail with the target's, which keeps the source's
 REMNANT = 0.2  # share of the object's pixels that may still look more like it than like what is behind
 GHOST = 0.3  # share of the object's contrast that may be left
 FILL, FILLED = 14.0, 0.85  # a filled pixel is within this ΔE of the surroundings' colours; share that must be
@@ -135,7 +135,7 @@ def _recoloured(view: View, sample: Sample) -> str:
     aside = np.hypot(*(output - target)[:, 1:].T) <= SPREAD
     if aside.mean() < COVERED:
         return f"recoloured in part: {aside.mean():.0%} of the region"
-    detail = source[:, 0] - smooth(view.source[..., 0], 3.0)[core]
+    detail = target[:, 0] - smooth(view.target[..., 0], 3.0)[core]
     kept = output[:, 0] - smooth(view.output[..., 0], 3.0)[core]
     if detail.std() > 2.0 and _correlation(detail, kept) < TEXTURE:
         return f"texture lost: {max(0.0, _correlation(detail, kept)):.0%} of its detail is left"
