@@ -69,12 +69,12 @@ def _as_drawn(view: View, scene: Scene, obj: Obj, hole: Bool) -> str:
     evident = evident if evident.any() else edit
     way = target[evident] - empty[evident]
     done = float(((view.output[evident] - empty[evident]) * way).sum() / max(float((way * way).sum()), 1e-6))
-    name = obj.name
+    name = f"{'an' if obj.name[0] in 'aeiou' else 'a'} {obj.name}"
     if done < DONE:
-        return f"not done: {max(done, 0.0):.0%} of a {name} there"
+        return f"not done: {max(done, 0.0):.0%} of {name} there"
     off = float(distance(view.output, target)[evident].mean())
     if off > max(PLACED * float(np.linalg.norm(way, axis=1).mean()), 4.0):
-        return f"wrong object: ΔE {off:.0f} from a {name}"
+        return f"wrong object: ΔE {off:.0f} from {name}"
     around = grow(edit, view.margin(0.01))
     rest = {s: float(distance(view.output, smooth(to_lab(p), 0.8))[around].mean()) for s, p in drawn.items()}
     best = min(rest, key=lambda shape: rest[shape])
@@ -88,7 +88,7 @@ def _look_for(view: View, obj: Obj, hole: Bool) -> Obj | None:
     resolution = view.side
     new = distance(view.output, view.source) > KEPT + view.allowance
     new &= ~grow(hole, view.margin(0.02)) if hole.any() else True
-    count, labels, stats, centres = cv().connectedComponentsWithStats(new.astype(np.uint8), connectivity=8)
+    count, _, stats, centres = cv().connectedComponentsWithStats(new.astype(np.uint8), connectivity=8)
     if count < 2:
         return None
     blob = 1 + int(np.argmax(stats[1:, cv().CC_STAT_AREA]))
