@@ -10,10 +10,12 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qk_bench.errors import UsageError
+from qk_bench.errors import QKBenchError, UsageError
 from qk_bench.images import ImageProblemError, encode_mask_png, encode_png
 from qk_bench.records import pixels_digest
 from qk_bench.store import writing
@@ -143,9 +145,18 @@ def _parallel(work: Callable[[Any], dict[str, Any]], jobs: Sequence[Any], worker
     if workers == 1 or len(jobs) < 2:
         yield from map(work, jobs)
         return
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+    quiet: dict[str, Any] = {
+        "initializer": signal.signal,
+        "initargs": (signal.SIGINT, signal.SIG_DFL),
+    }  # Ctrl-C ends workers silently
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), **quiet) as pool:
         try:
             yield from pool.map(work, jobs)
+        except BrokenProcessPool:
+            raise QKBenchError(
+                "a worker process was killed, perhaps for want of memory",
+                "name fewer --workers; the same command goes on where this one stopped",
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -315,5 +326,7 @@ def _finish(
     (out / PROBLEMS).write_text(lines, encoding="utf-8")
     (out / "README.md").write_text(data_card(description), encoding="utf-8")
     _put(out / DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+    for leftover in out.rglob("*.tmp"):  # of workers that were killed
+        leftover.unlink()
     shutil.rmtree(out / ".work")
     return Built(total, len(problems), fresh=True)

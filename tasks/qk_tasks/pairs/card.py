@@ -25,6 +25,7 @@ def data_card(d: dict[str, Any]) -> str:
     reasons = [f"| {reason} | {n} |" for reason, n in sorted(d["rejections"].items(), key=lambda kv: (-kv[1], kv[0]))]
     licences = [f"| {_cell(name)} | {n} |" for name, n in d["licences"].items()]
     removed = ", ".join(f"{n} from {split}" for split, n in d["near_duplicates_removed"].items())
+    split = next((name for name in ("test", "val") if d["counts"][name]), "train")
     return "\n".join(
         [
             f"# {d['name']}: {d['pairs']} pairs of edits from {d['photographs']} photographs",
@@ -72,7 +73,7 @@ def data_card(d: dict[str, Any]) -> str:
             "",
             "```sh",
             "qkbench data check THIS_FOLDER",
-            "qkbench run --task dataset:THIS_FOLDER --resolution " + str(plan["resolution"]),
+            f"qkbench run --task dataset:THIS_FOLDER --resolution {plan['resolution']} --split {split}",
             "```",
             "",
             "## Limits",

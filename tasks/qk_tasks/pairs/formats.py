@@ -84,7 +84,7 @@ def _parquet(path: Path, rows: Iterable[Row]) -> None:
 
 
 def _tar(path: Path, rows: Iterable[Row]) -> None:
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
         for row, images in rows:
             text = json.dumps(row, ensure_ascii=False, sort_keys=True).encode()
             for suffix, data in (*((f"{name}.png", data) for name, data in images.items()), ("json", text)):

@@ -142,6 +142,13 @@ def _recoloured(view: View, sample: Sample) -> str:
     return ""
 
 
+def telling(view: View, where: Bool) -> Bool:
+    """The pixels of a place that tell source and target apart; where contrast is low, those with most of it."""
+    apart = distance(view.source, view.target)
+    most = float(apart[where].max()) if where.any() else 0.0
+    return where & (apart > min(EVIDENT, most / 2))
+
+
 def _removed(view: View, sample: Sample) -> str:
     return gone(view, view.region)
 
@@ -151,7 +158,7 @@ def gone(view: View, hole: Bool) -> str:
 
     The answer is not unique: any fill passes that is no longer the object and has the colours of its surroundings.
     """
-    evident = hole & (distance(view.source, view.target) > EVIDENT)
+    evident = telling(view, hole)
     if evident.any():
         output, source, target = view.output[evident], view.source[evident], view.target[evident]
         to_source, apart = np.linalg.norm(output - source, axis=1), np.linalg.norm(target - source, axis=1)
@@ -171,9 +178,7 @@ def gone(view: View, hole: Bool) -> str:
 
 
 def _inserted(view: View, sample: Sample) -> str:
-    there = view.edit & (distance(view.source, view.target) > EVIDENT)
-    if not there.any():
-        there = view.edit
+    there = telling(view, view.edit)
     new = distance(view.output, view.source)[there] > KEPT
     if new.mean() < THERE:
         return f"nothing inserted: {new.mean():.0%} of the place has changed"
@@ -204,8 +209,7 @@ def _moved(view: View, sample: Sample) -> str:
 
 def _edited(view: View, sample: Sample) -> str:
     """Any other edit: near to the target, where the target differs from the source."""
-    evident = view.edit & (distance(view.source, view.target) > EVIDENT / 2)
-    evident = evident if evident.any() else view.edit
+    evident = telling(view, view.edit)
     output, source, target = view.output[evident], view.source[evident], view.target[evident]
     done = _share_done(output, source, target)
     off, apart = (float(np.linalg.norm(a - target, axis=1).mean()) for a in (output, source))

@@ -17,7 +17,7 @@ from qk_tasks.pairs import verifier
 from qk_tasks.pairs.verifier import DONE, EVIDENT, KEPT, PLACED, View
 from qk_tasks.pairs.vision import Bool, changed, cv, distance, grow, smooth, to_lab
 from qk_tasks.photo.draw import SHAPES_USED, render, silhouette
-from qk_tasks.scenes.world import MARGIN, SIZE_SLACK, Obj, Scene, in_place
+from qk_tasks.scenes.world import COLOURS, MARGIN, SIZE_SLACK, Obj, Scene, in_place
 
 
 def verify(sample: Sample, image: NDArray[np.uint8]) -> Verdict:
@@ -86,7 +86,9 @@ def _as_drawn(view: View, scene: Scene, obj: Obj, hole: Bool) -> str:
 def _look_for(view: View, obj: Obj, hole: Bool) -> Obj | None:
     """The object with the place and size of the largest blob that is new in the output; None if there is none."""
     resolution = view.side
-    new = distance(view.output, view.source) > KEPT + view.allowance
+    own = to_lab(np.array([[COLOURS[obj.colour]]], np.uint8))  # (1, 1, 3)
+    half = distance(np.broadcast_to(own, view.source.shape), view.source) / 2  # the contour of half coverage
+    new = distance(view.output, view.source) > np.maximum(KEPT + view.allowance, half)
     new &= ~grow(hole, view.margin(0.02)) if hole.any() else True
     count, _, stats, centres = cv().connectedComponentsWithStats(new.astype(np.uint8), connectivity=8)
     if count < 2:
