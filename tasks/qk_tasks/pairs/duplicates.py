@@ -63,7 +63,8 @@ def groups(prints: Mapping[str, int]) -> dict[str, str]:
             for j in np.flatnonzero(apart <= NEAR) + i + 1:
                 a, b = sorted((root(members[i]), root(members[int(j)])))
                 parent[b] = a
-    return {photo: root(photo) for photo in prints if root(photo) != photo or photo in parent.values()}
+    linked = set(parent) | {root(photo) for photo in parent}
+    return {photo: root(photo) for photo in prints if photo in linked}
 
 
 def leaked(group: Mapping[str, str], split: Mapping[str, str]) -> set[str]:
