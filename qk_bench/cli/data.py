@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import enum
+import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from qk_bench.cli.list import Format
 from qk_bench.cli.run import DEFAULT_LIMIT, DEFAULT_RESOLUTION, Resolution, Split
+
+SHOWN = 20  # problems that are printed
 
 app = typer.Typer(help="Samples on disk.")
 
@@ -34,3 +40,86 @@ def export(
     suites, tasks = make_tasks(found, split, limit)
     count = write(found, suites, tasks, split, resolution, out)
     print(f"{count} samples in {out}" if count else f"{out} holds this export already")
+
+
+class Layout(enum.StrEnum):
+    """What annotations are read."""
+
+    coco = "coco-edits"
+    openimages = "openimages"
+
+
+class Form(enum.StrEnum):
+    """How pairs are stored."""
+
+    parquet = "parquet"
+    webdataset = "webdataset"
+    imagefolder = "imagefolder"
+
+
+@app.command()
+def build(
+    name: Annotated[Layout, typer.Argument(help="What to build: pairs from COCO's or from Open Images' masks.")],
+    source: Annotated[
+        Path, typer.Option("--coco", "--openimages", "--from", help="Folder of the annotated photographs.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; an interrupted build in it goes on.")],
+    resolution: Annotated[int, typer.Option(min=64, max=2048, help="Pixels a side.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="Decides splits, colours, places and words.")] = 0,
+    shares: Annotated[str, typer.Option(help="Shares of photographs in train, val and test.")] = "0.8,0.1,0.1",
+    format: Annotated[Form, typer.Option(help="How to store the pairs.")] = Form.parquet,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use this many photographs.")] = None,
+    photos_per_shard: Annotated[int, typer.Option(min=1, help="Photographs in one file.")] = 100,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; the number of cores by default.")] = None,
+) -> None:
+    """Build pairs of edits (recolour, remove, insert, move) from photographs with instance masks.
+
+    Exit codes: 0 done, 5 done with bad input left out (listed in problems.jsonl), 2 bad input.
+    """
+    from qk_bench.errors import UsageError
+    from qk_bench.run.environment import cores
+
+    try:
+        parts = tuple(float(part) for part in shares.split(","))
+    except ValueError:
+        parts = ()
+    if len(parts) != 3:
+        raise UsageError(f"--shares {shares} are not three numbers", "such as 0.8,0.1,0.1")
+    from qk_tasks.pairs.builder import PROBLEMS, Options
+    from qk_tasks.pairs.builder import build as make
+
+    options = Options(name.value, seed, resolution, parts, format.value, photos_per_shard, limit)
+    built = make(source, out, options, workers or cores())
+    print(f"{built.pairs} pairs in {out}" if built.fresh else f"{out} holds this data set already: {built.pairs} pairs")
+    if built.problems:
+        for line in (out / PROBLEMS).read_text().splitlines()[:SHOWN]:
+            problem = json.loads(line)
+            print(f"left out: {problem['file']}: {problem['item']}: {problem['what']}", file=sys.stderr)
+        more = f", of which {SHOWN} are shown" if built.problems > SHOWN else ""
+        print(f"{built.problems} problems in the input{more}; all are in {out / PROBLEMS}", file=sys.stderr)
+        raise typer.Exit(5)
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder that `data build` wrote, or your own.")],
+    format: Annotated[Format, typer.Option(help="How to print the result.")] = Format.table,
+) -> None:
+    """Check a folder of pairs item by item: fields, images, masks, ids, answers, splits.
+
+    Exit codes: 0 all good, 1 an item is not, 2 not a folder of pairs.
+    """
+    from dataclasses import asdict
+
+    from qk_tasks.pairs.check import check as inspect
+
+    found = inspect(folder)
+    if format is Format.json:
+        print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+    else:
+        for problem in found.problems:
+            print(problem)
+        good = ", ".join(f"{n} {what}" for what, n in found.counts.items()) or "none"
+        print(f"{found.items} items; good: {good}; {len(found.problems)} problems")
+    if found.problems or not found.items:
+        raise typer.Exit(1)

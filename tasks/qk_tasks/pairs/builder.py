@@ -1,0 +1,332 @@
+"""Builds a data set of query-context pairs from annotated photographs: splits, near-duplicates, shards, data card.
+
+The work is cut into shards by photograph id alone, and each shard is a pure function of its photographs and the options:
+so any number of workers, and any number of interruptions, make the same bytes. What is done is kept in `.work/` until the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qk_bench.errors import QKBenchError, UsageError
+from qk_bench.images import ImageProblemError, encode_mask_png, encode_png
+from qk_bench.records import pixels_digest
+from qk_bench.store import writing
+from qk_tasks.masks import MaskProblemError
+from qk_tasks.pairs import coco, openimages
+from qk_tasks.pairs.annotations import Annotations, Entry, Problem, read_marked, read_photo
+from qk_tasks.pairs.card import data_card
+from qk_tasks.pairs.duplicates import SPLITS, fingerprint, groups, leaked, split_of
+from qk_tasks.pairs.edits import RejectedError
+from qk_tasks.pairs.formats import Format, Row, join_imagefolder, write_shard
+from qk_tasks.pairs.pairing import TASKS, Instance, Pair, pairs, square
+
+FORMAT, VERSION = "qk-bench pairs", "1"
+DESCRIPTION, PROBLEMS = "dataset.json", "problems.jsonl"
+LAYOUTS: dict[str, Callable[[Path], Annotations]] = {"coco-edits": coco.read, "openimages": openimages.read}
+CHUNK = 256  # photographs fingerprinted together
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the content of a data set."""
+
+    layout: str
+    seed: int = 0
+    resolution: int = 512
+    shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    form: Format = "parquet"
+    photos_per_shard: int = 100
+    limit: int | None = None  # photographs
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One unit of work."""
+
+    options: Options
+    out: Path
+    split: str
+    number: int
+    entries: tuple[Entry, ...]
+    clusters: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """Such as `train-00000`."""
+        return f"{self.split}-{self.number:05d}"
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came of a build."""
+
+    pairs: int
+    problems: int
+    fresh: bool  # false: it was there already
+
+
+def build(
+    source: Path, out: Path, options: Options, workers: int = 1, note: Callable[[str], None] | None = None
+) -> Built:
+    """Build a data set, or go on with one that was interrupted.
+
+    Raises:
+        UsageError: The source is not in the layout, an option makes no sense, or `out` holds something else.
+    """
+    note = note or (lambda text: print(text, file=sys.stderr))
+    _check_options(options)
+    found = LAYOUTS[options.layout](source)
+    entries = sorted(found.entries, key=lambda entry: entry.id)[: options.limit]
+    plan = {**asdict(options), "version": VERSION, "annotations": _digest(entries, found.problems)}
+    work = out / ".work"
+    if (out / DESCRIPTION).is_file():
+        held = json.loads((out / DESCRIPTION).read_bytes())
+        if held.get("plan") == json.loads(json.dumps(plan)):
+            return Built(held["pairs"], held["problems"], fresh=False)
+        raise UsageError(f"{out} holds another data set", "name another --out, or delete it")
+    if out.exists() and any(out.iterdir()) and not (work / "plan.json").is_file():
+        raise UsageError(f"{out} holds something that is not a data set of pairs", "name another --out")
+    with writing(out):
+        work.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(plan, indent=1)
+        if (work / "plan.json").is_file() and (work / "plan.json").read_text() != text:
+            raise UsageError(f"{out} holds the beginning of another data set", "name another --out, or delete it")
+        _put(work / "plan.json", text)
+        note(f"{len(entries)} photographs, {len(found.problems)} problems in the annotations")
+        problems = list(found.problems)
+        prints = _fingerprints(entries, work, workers, problems, note)
+        shards, removed = _plan(entries, prints, options, out)
+        reports = []
+        for report in _parallel(_build_shard, shards, workers):
+            reports.append(report)
+            note(f"shard {report['name']}: {report['pairs']} pairs ({len(reports)} of {len(shards)})")
+        problems += [Problem(*row) for report in reports for row in report["problems"]]
+        return _finish(out, options, plan, shards, reports, problems, removed, len(entries))
+
+
+def _check_options(options: Options) -> None:
+    if options.layout not in LAYOUTS:
+        raise UsageError(f"there is no builder {options.layout!r}", f"there are: {', '.join(LAYOUTS)}")
+    if not 64 <= options.resolution <= 2048:
+        raise UsageError(f"--resolution {options.resolution} is not within 64 to 2048 pixels")
+    if len(options.shares) != 3 or min(options.shares) < 0 or abs(sum(options.shares) - 1) > 1e-6:
+        raise UsageError(f"--shares {options.shares} are not three shares that sum to 1", "such as 0.8,0.1,0.1")
+
+
+def _digest(entries: Sequence[Entry], problems: Sequence[Problem]) -> str:
+    """A sha256 of what the annotations say; of long outlines, their beginning."""
+    h = hashlib.sha256()
+    for e in entries:
+        marks = [(m.id, m.name, str(m.segmentation)[:200], m.crowd, m.mask and m.mask.name) for m in e.marks]
+        h.update(repr((e.id, e.file, e.size, e.licence, e.attribution, marks)).encode())
+    h.update(repr(problems).encode())
+    return h.hexdigest()
+
+
+def _parallel(work: Callable[[Any], dict[str, Any]], jobs: Sequence[Any], workers: int) -> Iterator[dict[str, Any]]:
+    """Results in the order of the jobs."""
+    if workers == 1 or len(jobs) < 2:
+        yield from map(work, jobs)
+        return
+    quiet: dict[str, Any] = {
+        "initializer": signal.signal,
+        "initargs": (signal.SIGINT, signal.SIG_DFL),
+    }  # Ctrl-C ends workers silently
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), **quiet) as pool:
+        try:
+            yield from pool.map(work, jobs)
+        except BrokenProcessPool:
+            raise QKBenchError(
+                "a worker process was killed, perhaps for want of memory",
+                "name fewer --workers; the same command goes on where this one stopped",
+            ) from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _put(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+# Fingerprints
+
+
+def _fingerprints(
+    entries: Sequence[Entry], work: Path, workers: int, problems: list[Problem], note: Callable[[str], None]
+) -> dict[str, int]:
+    """Fingerprints of all photographs that can be read; the others become problems."""
+    jobs = [(work / f"prints-{k:05d}.json", tuple(entries[k : k + CHUNK])) for k in range(0, len(entries), CHUNK)]
+    prints: dict[str, int] = {}
+    for done in _parallel(_print_chunk, jobs, workers):
+        prints |= {id: int(value, 16) for id, value in done["prints"].items()}
+        problems += [Problem(*row) for row in done["problems"]]
+    note(f"{len(prints)} photographs can be read")
+    return prints
+
+
+def _print_chunk(job: tuple[Path, tuple[Entry, ...]]) -> dict[str, Any]:
+    path, entries = job
+    if path.is_file():
+        done: dict[str, Any] = json.loads(path.read_bytes())
+        return done
+    prints, problems = {}, []
+    for entry in entries:
+        try:
+            prints[entry.id] = f"{fingerprint(read_photo(entry)):032x}"
+        except ImageProblemError as error:
+            problems.append((entry.file, f"image {entry.id}", str(error)))
+    done = {"prints": prints, "problems": problems}
+    _put(path, json.dumps(done))
+    return done
+
+
+# Shards
+
+
+def _plan(
+    entries: Sequence[Entry], prints: dict[str, int], options: Options, out: Path
+) -> tuple[list[Shard], Counter[str]]:
+    """The shards, and how many photographs were left out of each split as near-duplicates."""
+    split = {entry.id: split_of(entry.id, options.seed, options.shares) for entry in entries}
+    group = groups(prints)
+    out_of = leaked(group, split)
+    shards = []
+    for name in SPLITS:
+        chosen = [e for e in entries if e.id in prints and split[e.id] == name and e.id not in out_of]
+        for number, start in enumerate(range(0, len(chosen), options.photos_per_shard)):
+            part = tuple(chosen[start : start + options.photos_per_shard])
+            clusters = {entry.id: group.get(entry.id, entry.id) for entry in part}
+            shards.append(Shard(options, out, name, number, part, clusters))
+    return shards, Counter(split[photo] for photo in out_of)
+
+
+def _build_shard(shard: Shard) -> dict[str, Any]:
+    """Write one shard and its report; the report of one that is there already is read."""
+    path = shard.out / ".work" / f"{shard.name}.report.json"
+    if path.is_file():
+        report: dict[str, Any] = json.loads(path.read_bytes())
+        return report
+    counts: Counter[str] = Counter()
+    rejections: Counter[str] = Counter()
+    licences: Counter[str] = Counter()
+    problems: list[tuple[str, str, str]] = []
+
+    def rows() -> Iterator[Row]:
+        for entry in shard.entries:
+            files: dict[str, bytes] = {}  # pairs of one photograph share pictures
+            for pair in _pairs_of(entry, shard.options, rejections, problems):
+                counts[pair.operation] += 1
+                licences[entry.licence or "not stated"] += 1
+                yield _row(pair, entry, shard, files)
+
+    file = write_shard(shard.options.form, shard.out, shard.split, shard.number, rows())
+    report = {
+        "name": shard.name, "split": shard.split, "number": shard.number, "file": str(file.relative_to(shard.out)),
+        "pairs": counts.total(), "counts": dict(counts), "rejections": dict(rejections), "licences": dict(licences),
+        "problems": problems, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "bytes": file.stat().st_size,
+    }  # fmt: skip
+    _put(path, json.dumps(report))
+    return report
+
+
+def _pairs_of(
+    entry: Entry, options: Options, rejections: Counter[str], problems: list[tuple[str, str, str]]
+) -> Iterator[Pair]:
+    try:
+        pixels = read_photo(entry)
+    except ImageProblemError as error:  # it was readable a moment ago
+        problems.append((entry.file, f"image {entry.id}", str(error)))
+        return
+    instances = []
+    for mark in entry.marks:
+        try:
+            mask = read_marked(mark, *pixels.shape[:2])
+            instances.append(Instance(mark.id, mark.name, mask, mark.crowd))
+        except MaskProblemError as error:
+            problems.append((mark.file, f"annotation {mark.id} of image {entry.id}", str(error)))
+    if not instances:
+        rejections["photograph: no usable object"] += 1
+        return
+    try:
+        image, kept, dropped = square(pixels, instances, options.resolution)
+    except RejectedError as error:
+        rejections[f"photograph: {error}"] += 1
+        return
+    for result in pairs(entry.id, image, kept, dropped, options.seed):
+        if isinstance(result, Pair):
+            yield result
+        else:
+            rejections[f"{result[1]}: {result[2]}"] += 1
+
+
+def _row(pair: Pair, entry: Entry, shard: Shard, files: dict[str, bytes]) -> Row:
+    def png(pixels: NDArray[np.uint8]) -> bytes:
+        key = pixels_digest(pixels)
+        return files.get(key) or files.setdefault(key, encode_png(pixels))
+
+    height, width = pair.edit_mask.shape
+    row = {
+        "id": pair.id, "instruction": pair.instruction, "operation": pair.operation, "task": TASKS[pair.operation],
+        "split": shard.split, "cluster": shard.clusters[entry.id], "photo": entry.id, "object": pair.name,
+        "licence": entry.licence, "attribution": entry.attribution, "width": width, "height": height,
+        "region_box": list(pair.region.box), "region_point": list(pair.region.point),
+        "dx": pair.displacement and pair.displacement[0], "dy": pair.displacement and pair.displacement[1],
+    }  # fmt: skip
+    images = {
+        "source": png(pair.source), "target": png(pair.target),
+        "edit_mask": encode_mask_png(pair.edit_mask), "region_mask": encode_mask_png(pair.region.mask),
+    }  # fmt: skip
+    return row, images
+
+
+# The end
+
+
+def _finish(
+    out: Path, options: Options, plan: dict[str, Any], shards: Sequence[Shard], reports: Sequence[dict[str, Any]],
+    problems: Sequence[Problem], removed: Counter[str], photographs: int,
+) -> Built:  # fmt: skip
+    if options.form == "imagefolder":
+        for split in SPLITS:
+            join_imagefolder(out, split, [s.number for s in shards if s.split == split])
+    rejections = sum((Counter(report["rejections"]) for report in reports), Counter[str]())
+    counts = {
+        split: dict(sum((Counter(r["counts"]) for r in reports if r["split"] == split), Counter[str]()))
+        for split in SPLITS
+    }
+    total = sum(report["pairs"] for report in reports)
+    description = {
+        "format": FORMAT, "name": options.layout, "plan": plan, "pairs": total, "photographs": photographs,
+        "counts": counts, "rejections": dict(sorted(rejections.items())), "problems": len(problems),
+        "near_duplicates_removed": {split: removed.get(split, 0) for split in SPLITS},
+        "licences": dict(sorted(sum((Counter(r["licences"]) for r in reports), Counter[str]()).items())),
+        "shards": [{key: r[key] for key in ("name", "pairs", "sha256", "bytes")} for r in reports],
+    }  # fmt: skip
+    lines = "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in problems)
+    (out / PROBLEMS).write_text(lines, encoding="utf-8")
+    (out / "README.md").write_text(data_card(description), encoding="utf-8")
+    _put(out / DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+    for leftover in out.rglob("*.tmp"):  # of workers that were killed
+        leftover.unlink()
+    shutil.rmtree(out / ".work")
+    return Built(total, len(problems), fresh=True)

@@ -1,0 +1,90 @@
+"""A suite of the pairs in a user's folder: `qkbench run --task dataset:FOLDER`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qk_bench.errors import UsageError
+from qk_bench.interfaces import Suite, Task
+from qk_bench.records import Sample, Verdict
+from qk_tasks.pairs import reader
+from qk_tasks.pairs.reader import ALL_TASKS, Dataset, Item, ItemProblemError
+from qk_tasks.pairs.verifier import verify
+
+VERSION = "1"
+DESCRIPTIONS = {
+    "recolouring": "Give an object of a photograph another colour.",
+    "removing": "Take an object out of a photograph.",
+    "inserting": "Put an object into a photograph.",
+    "moving": "Move an object of a photograph.",
+    "editing": "Edit a photograph; judged by closeness to the target.",
+}
+
+
+class PairTask(Task):
+    """The pairs of one operation."""
+
+    version = VERSION
+
+    def __init__(self, suite: str, operation: str, items: Mapping[str, list[Item]]) -> None:
+        self.suite, self.name = suite, ALL_TASKS[operation]
+        self.operations = (operation,)
+        self.description = DESCRIPTIONS[self.name]
+        self._items = items
+        self.splits = tuple(items)
+
+    def size(self, split: str) -> int | None:
+        """Number of pairs in a split."""
+        return len(self._items[split])
+
+    def sample(self, split: str, index: int, resolution: int) -> Sample:
+        """The pair at an index, its longer side brought to `resolution` pixels."""
+        item = self._items[split][index]
+        try:
+            return reader.to_sample(item, self.suite, VERSION, index, resolution)
+        except ItemProblemError as error:
+            raise UsageError(f"{item.where}: {item.id}: {error}", "`qkbench data check` lists all such items") from None
+
+    def verify(self, sample: Sample, image: NDArray[np.uint8]) -> Verdict:
+        """Judge an output; the rules and thresholds are in docs/photo.md."""
+        return verify(sample, image)
+
+
+class DatasetSuite(Suite):
+    """The pairs of a folder that `qkbench data build` wrote, or that you made yourself (docs/own-dataset.md)."""
+
+    version = VERSION
+
+    def __init__(self, folder: str) -> None:
+        self._dataset: Dataset = reader.read(Path(folder))
+        if self._dataset.problems:
+            raise UsageError(str(self._dataset.problems[0]), "`qkbench data check` lists all such items")
+        self.name = self._dataset.name
+        by_task: dict[str, dict[str, list[Item]]] = {}
+        seen: set[str] = set()
+        for item in self._dataset.items:
+            if item.operation not in ALL_TASKS:
+                raise UsageError(f"{item.where}: operation {item.operation!r} is not one of {', '.join(ALL_TASKS)}")
+            if item.id in seen:
+                raise UsageError(
+                    f"{item.where}: id {item.id!r} is there twice", "`qkbench data check` lists all such items"
+                )
+            seen.add(item.id)
+            by_task.setdefault(item.operation, {}).setdefault(item.split, []).append(item)
+        if not by_task:
+            raise UsageError(f"{folder} holds no pairs")
+        order = {split: number for number, split in enumerate(("train", "val", "test"))}
+        self.tasks = {
+            ALL_TASKS[operation]: PairTask(
+                self.name, operation, {s: splits[s] for s in sorted(splits, key=lambda s: (order.get(s, 3), s))}
+            )
+            for operation, splits in sorted(by_task.items(), key=lambda kv: list(ALL_TASKS).index(kv[0]))
+        }
+
+    def digest(self) -> str:
+        """A sha256 of all rows, and of the shards' hashes where the builder wrote them."""
+        return self._dataset.digest
