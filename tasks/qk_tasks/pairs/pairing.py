@@ -207,7 +207,9 @@ def _of_instance(
         return made("remove", words.format(phrase), image, filled(), mask)
 
     def insert() -> Pair:
-        colour = edits.colour_name(np.median(to_lab(image)[mask], axis=0))
+        x0, y0, x1, y1 = box_of(mask)
+        own = to_lab(image[y0:y1, x0:x1])[mask[y0:y1, x0:x1]]
+        colour = edits.colour_name(np.median(own, axis=0))
         words = random.choice(("Add {} {}.", "Put {} {}."))
         what = f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {instance.name}"
         return made("insert", words.format(what, _place(mask)), filled(), image, _box(mask))
@@ -243,16 +245,16 @@ def _of_instance(
 
 
 def check(pair: Pair) -> None:
-    """Hold a pair to the verification that outputs will get.
+    """Hold a pair to the verification that outputs will get. Outside of the edit its two images are equal.
 
     Raises:
         RejectedError: Its target fails, or its source passes.
     """
     sample = as_sample(pair, "pairs", "1", "train", 0)
-    view = verifier.look(sample, pair.target)
-    if problem := verifier.judge(view, sample):
+    view = verifier.look(sample, pair.target, allow=False)
+    if problem := verifier.edit(view, sample):
         raise RejectedError(f"the answer fails its own check: {problem.split(':')[0]}")
-    if not verifier.judge(replace(view, output=view.source), sample):
+    if not verifier.edit(replace(view, output=view.source), sample):
         raise RejectedError("the source would pass as the answer")
 
 

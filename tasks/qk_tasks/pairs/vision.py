@@ -38,7 +38,8 @@ def to_rgb(lab: Float) -> Image:
 def distance(a: Float, b: Float) -> Float:
     """CIE76 ΔE of two Lab images, pixel by pixel: (H, W)."""
     d = a - b
-    return np.asarray(np.sqrt(np.einsum("hwc,hwc->hw", d, d)), dtype=np.float32)
+    d *= d
+    return np.asarray(np.sqrt(cv().transform(d, np.ones((1, 3), np.float32))), dtype=np.float32)
 
 
 def shrink(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
