@@ -72,7 +72,7 @@ def verify(sample: Sample, image: NDArray[np.uint8]) -> Verdict:
     done = float((off[edited] <= np.maximum(CLOSE, PART * asked[edited])).mean())
     rest = off[~region] if not region.all() else np.zeros(1, np.float32)
     stray, tint = float((rest > KEPT).mean()), float(rest.mean())
-    found, likeness = _identity(source, target, image)
+    found, likeness = kept_identity(source, target, image)
     details: dict[str, JsonValue] = {
         "done": round(done, 4),
         "stray": round(stray, 4),
@@ -141,7 +141,7 @@ def identity_distance(face: Face, image: NDArray[np.uint8], keep: Bool | None = 
     return (wrong[0] if wrong else ""), 1 - len(wrong) / judged if judged else 1.0
 
 
-def _identity(source: Face, target: Face, image: NDArray[np.uint8]) -> tuple[str, float]:
+def kept_identity(source: Face, target: Face, image: NDArray[np.uint8]) -> tuple[str, float]:
     """Identity where the edit has no say: outside of what differs between source and target."""
     before, after = (draw(face, IDENTITY_SIDE).image for face in (source, target))
     return identity_distance(source, image, ~_grown((before != after).any(axis=2), 1))
