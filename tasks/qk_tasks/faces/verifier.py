@@ -38,6 +38,8 @@ PART: Final = 0.25
 """Or within this share of the way that it had to go."""
 DONE: Final = 0.85
 """Share of the pixels that have to change which must be as drawn."""
+BLEMISH: Final = 0.01
+"""Share of the whole picture that may be off inside of the edited region, however large that is."""
 STRAY: Final = 0.005
 """Share of the pixels that must stay which may be off: a spot of five pixels a side, of 64."""
 TINT: Final = 3.0
@@ -69,10 +71,11 @@ def verify(sample: Sample, image: NDArray[np.uint8]) -> Verdict:
     edited = asked > CHANGED
     region = _grown(asked > 1, max(1, side // 64))
     off = np.minimum.reduce([_tolerant(output, drawn) for drawn in (after, *_honest(answer))])  # (side, side)
-    done = float((off[edited] <= np.maximum(CLOSE, PART * asked[edited])).mean())
+    wrong = off[edited] > np.maximum(CLOSE, PART * asked[edited])
+    done, blemish = 1 - float(wrong.mean()), float(wrong.sum()) / off.size
     rest = off[~region] if not region.all() else np.zeros(1, np.float32)
     stray, tint = float((rest > KEPT).mean()), float(rest.mean())
-    found, likeness = _identity(source, target, image)
+    found, likeness = kept_identity(source, target, image)
     details: dict[str, JsonValue] = {
         "done": round(done, 4),
         "stray": round(stray, 4),
@@ -80,7 +83,7 @@ def verify(sample: Sample, image: NDArray[np.uint8]) -> Verdict:
         "identity": round(likeness, 4),
     }
     reason = ""
-    if done < DONE:
+    if done < DONE or blemish > BLEMISH:
         reason = _what_is_there(source, target, output, edited, done)
     elif (best := _nearest(source, target, output, edited)) == source.look:
         reason = "not done: the edited region looks more as before"
@@ -141,7 +144,7 @@ def identity_distance(face: Face, image: NDArray[np.uint8], keep: Bool | None = 
     return (wrong[0] if wrong else ""), 1 - len(wrong) / judged if judged else 1.0
 
 
-def _identity(source: Face, target: Face, image: NDArray[np.uint8]) -> tuple[str, float]:
+def kept_identity(source: Face, target: Face, image: NDArray[np.uint8]) -> tuple[str, float]:
     """Identity where the edit has no say: outside of what differs between source and target."""
     before, after = (draw(face, IDENTITY_SIDE).image for face in (source, target))
     return identity_distance(source, image, ~_grown((before != after).any(axis=2), 1))

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from qk_tasks.faces.drawing import PARTS, draw
 from qk_tasks.faces.edits import OPERATIONS, draw_item
+from qk_tasks.faces.metrics import DrawnIdentity
 from qk_tasks.faces.person import CELL_FEATURES, LEVELS, SPLIT_SHARES, Face, draw_look, draw_person, split_of
 from qk_tasks.faces.suite import SUITE
 from qk_tasks.faces.verifier import identity_distance
 
 from qk_bench.errors import UsageError
+from qk_bench.interfaces import Scored
 from qk_bench.records import Sample
 from qk_bench.run.plan import sample_digest
 
@@ -109,6 +111,17 @@ def test_identity_is_judged_by_the_drawings_own_parameters() -> None:
     assert (wrong, likeness) == ("", 1.0)
     wrong, likeness = identity_distance(faces[0], draw(faces[0]._replace(person=stranger), 64).image)
     assert wrong and likeness < 0.9
+
+
+def test_identity_metric_counts_the_features_that_are_kept() -> None:
+    one = sample("smile")
+    stranger = sample("smile", 4)
+    metric, task = DrawnIdentity(), SUITE.tasks["smile"]
+    images = [pixels(one.target), pixels(stranger.target)]
+    kept, lost = (row[0] for row in metric.compute([Scored(one, image, 0, task, image) for image in images]))
+    assert kept.value == 1 and lost.value is not None and lost.value < 0.9 and lost.reason.endswith("is off")
+    other = Scored(one.model_copy(update={"suite": "photo"}), images[0], 0, task, images[0])
+    assert metric.compute([other])[0][0].reason == "not a sample of drawn-faces"
 
 
 def test_splits_share_no_person_and_no_cell_of_features() -> None:
