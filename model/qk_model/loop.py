@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,13 @@ from qk_model.log import Log
 from qk_model.recipe import Options, Recipe, write_model
 
 
-def run(recipe: Recipe, options: Options) -> Path | None:
+def run(recipe: Recipe, options: Options, *, estimated: bool = False) -> Path | None:
     """Train, or go on training, the stages asked for.
+
+    Args:
+        recipe: The model.
+        options: What is asked for.
+        estimated: Whether the time it takes has been told already.
 
     Returns:
         The final model's folder, once the last stage of the schedule is done.
@@ -51,10 +57,9 @@ def run(recipe: Recipe, options: Options) -> Path | None:
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     _check_plan(options, recipe, accelerator)
-    todo = [name for name in chosen if not (options.out / f"after-{name}").exists()]
-    if accelerator.is_main_process:
-        _estimate(recipe, todo, options)
-    for name in todo:
+    if accelerator.is_main_process and not estimated:
+        estimate(recipe, chosen, options.out)
+    for name in remaining(chosen, options.out):
         _Run(recipe, name, options, accelerator).run()
     last = options.out / f"after-{schedule[-1]}"
     if not last.exists():
@@ -277,10 +282,19 @@ def _check_plan(options: Options, recipe: Recipe, accelerator: Accelerator) -> N
     accelerator.wait_for_everyone()
 
 
-def _estimate(recipe: Recipe, todo: list[str], options: Options) -> None:
-    """Say what is about to be done and, where the model is small enough to try, how long it will take."""
+def remaining(names: Sequence[str], out: Path) -> list[str]:
+    """Those of the stages that are not done."""
+    return [name for name in names if not (out / f"after-{name}").exists()]
+
+
+def estimate(recipe: Recipe, names: Sequence[str], out: Path) -> float:
+    """Say what is about to be done and, where the model is small enough to try, how long it will take.
+
+    Returns:
+        Seconds of the stages that are not done, validation aside; 0 where they were not tried.
+    """
     total = 0.0
-    for name in todo:
+    for name in remaining(names, out):
         stage = recipe.stages[name]
         text = f"stage {name}: {stage.steps} steps of {stage.batch_size} samples, trains {', '.join(stage.trained)}"
         if recipe.quick and stage.steps >= 50:
@@ -289,10 +303,8 @@ def _estimate(recipe: Recipe, todo: list[str], options: Options) -> None:
             text += f"; about {seconds / 60:.0f} min"
         print(text, file=sys.stderr)
     if total:
-        print(
-            f"about {total / 60:.0f} min in all, validation aside; {options.out} can be stopped and resumed",
-            file=sys.stderr,
-        )
+        print(f"about {total / 60:.0f} min in all, validation aside; {out} can be stopped and resumed", file=sys.stderr)
+    return total
 
 
 def _time_step(recipe: Recipe, name: str, stage: Optimisation) -> float:

@@ -284,6 +284,22 @@ def test_half_the_budget_is_half_the_flops(pretraining: Path) -> None:
     assert half == pytest.approx(whole / 2, rel=0.1)
 
 
+def test_the_estimate_tells_minutes_of_what_is_left(
+    pretraining: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, spent = reference(pretraining)
+    recipe = plan("two-stage", pretraining, {"1": 100 * sum(spent.values())}, tiny("two-stage"))
+    everything = loop.estimate(recipe, recipe.loop.schedule, tmp_path)
+    assert "stage ground: " in capsys.readouterr().err
+    (tmp_path / "after-ground").mkdir()
+    rest = loop.estimate(recipe, recipe.loop.schedule, tmp_path)
+    told = capsys.readouterr().err
+    assert everything > 0 and rest > 0
+    assert "stage ground" not in told
+    assert "stage inpaint" in told
+    assert "min in all" in told
+
+
 def test_mistakes_are_one_line(folder: Path, pretraining: Path, tmp_path: Path) -> None:
     def trained(**values: Any) -> None:
         BaselineTrainer().train("micro", stage="all", max_steps=1, out=tmp_path / "x", overrides=values)

@@ -29,7 +29,7 @@ class BaselineTrainer(Trainer):
             UsageError: The preset is not trained here, or a value or stage is not there.
         """
         self._check(preset)
-        from qk_model.loop import run
+        from qk_model.loop import estimate, run
         from qk_model.recipe import Options
 
         from qk_baselines.trained.budget import plan, reference
@@ -42,11 +42,17 @@ class BaselineTrainer(Trainer):
             load_baseline(name, own)  # before anything takes time
         folder = _pretrained(preset, out, str(overrides.get(PRETRAINING, "")), max_steps)
         _, spent = reference(folder)
-        for name, own in chosen.items():
-            place = out / name if whole else out
-            recipe = plan(name, folder, spent, own, max_steps)
-            print(f"{name}: {_teraflops(sum(recipe.budget['flops'].values()))}, in {place}", file=sys.stderr)
-            made = run(recipe, Options(preset, place, stage, max_steps, own))
+        recipes = {name: plan(name, folder, spent, own, max_steps) for name, own in chosen.items()}
+        places = {name: out / name if whole else out for name in chosen}
+        seconds = 0.0
+        for name, recipe in recipes.items() if whole else ():
+            print(f"{name}: {sum(recipe.budget['flops'].values()) / 1e12:.4g} TFLOP", file=sys.stderr)
+            seconds += estimate(recipe, recipe.loop.schedule, places[name])
+        if seconds:
+            print(f"about {seconds / 60:.0f} min for all models, validation aside", file=sys.stderr)
+        for name, recipe in recipes.items():
+            options = Options(preset, places[name], stage, max_steps, chosen[name])
+            made = run(recipe, options, estimated=whole)
         return None if whole else made
 
     def tables(self, preset: str) -> list[Table]:
@@ -116,7 +122,3 @@ def _pretrained(preset: str, out: Path, named: str, max_steps: int | None) -> Pa
         print(f"first the pretraining that all share, in {folder}", file=sys.stderr)
         train(Options(preset, folder, "pretrain", max_steps))
     return folder
-
-
-def _teraflops(flops: float) -> str:
-    return f"{flops / 1e12:.3g} TFLOP"
