@@ -76,7 +76,7 @@ def _row(task: Task, sample: Sample, output: NDArray[np.uint8] | None, gate: NDA
     """Source, target, output and gate of one sample, and below them the instruction and the verdict."""
     from PIL import Image, ImageDraw
 
-    verdict = None if output is None else task.verify(sample, output)
+    verdict = None if output is None or not task.decides else task.verify(sample, output)
     colour = _PLAIN if verdict is None else _RIGHT if verdict.success else _WRONG
     gray = None if gate is None else np.repeat((np.clip(gate, 0, 1) * 255).astype(np.uint8)[:, :, None], 3, axis=2)
     pictures = [("source", sample.source), ("target", sample.target), ("output", output), ("gate", gray)]

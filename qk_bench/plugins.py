@@ -197,8 +197,7 @@ def _find(ref: str) -> list[FoundTask]:
     registered = names("task")
     name, separator, folder = ref.partition(":")
     if separator and name in registered:
-        folder, tail = _folder_and_task(folder)
-        return _select(f"{name}:{folder}", load_suite(f"{name}:{folder}"), tail)
+        return _find_in_folder(name, folder)
     head, separator, tail = ref.partition("/")
     if head in registered:
         return _select(head, load_suite(head), tail)
@@ -207,12 +206,21 @@ def _find(ref: str) -> list[FoundTask]:
     return _find_in_any_suite(ref, registered)
 
 
-def _folder_and_task(text: str) -> tuple[str, str]:
-    """`FOLDER` or `FOLDER/TASK`: what is no folder itself but stands behind one is a task."""
-    path = Path(text)
-    if text and not path.exists() and path.parent.is_dir() and text.count("/"):
-        return str(path.parent), path.name
-    return text, ""
+def _find_in_folder(name: str, text: str) -> list[FoundTask]:
+    """`FOLDER`, or `FOLDER/TASK` where the whole is no folder of the suite but what stands before the last slash is."""
+    try:
+        return _select(f"{name}:{text}", load_suite(f"{name}:{text}"), "")
+    except UsageError as error:
+        folder, separator, task = text.rpartition("/")
+        if not separator or not Path(folder or "/").is_dir():
+            raise
+        try:
+            suite = load_suite(f"{name}:{folder}")
+        except UsageError:
+            raise error from None
+        if Path(text).exists() and task not in suite.tasks and task not in suite.groups:
+            raise
+        return _select(f"{name}:{folder}", suite, task)
 
 
 def _find_in_any_suite(name: str, registered: Sequence[str]) -> list[FoundTask]:

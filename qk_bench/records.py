@@ -7,7 +7,7 @@ Records are frozen pydantic models. In memory images are numpy arrays; in JSON a
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer, P
 Kind = Literal["edit", "generate", "compose"]
 Status = Literal["ok", "model_error", "invalid_output", "timeout", "missing", "refused", "judge_error"]
 ScoreStatus = Status | Literal["unavailable"]
+FAILURES: Final = frozenset({"model_error", "invalid_output", "timeout", "missing", "refused"})
+"""What counts as an edit that did not succeed. A judge's error, and a score that is unavailable, say nothing about the
+model: there the edit has no verdict."""
 Direction = Literal["higher", "lower", "none"]
 
 

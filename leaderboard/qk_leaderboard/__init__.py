@@ -22,7 +22,7 @@ def build(run_dirs: Sequence[Path], out_dir: Path, training: Sequence[Path] = ()
         DamagedRunError: A folder is not a run, or is damaged.
         UsageError: The output folder holds something else, or cannot be written.
     """
-    from qk_leaderboard.build import build_site
+    from qk_leaderboard.builder import build_site
 
     return build_site(run_dirs, out_dir, training, claims)
 

@@ -116,6 +116,8 @@ def _outcomes(path: Path) -> pd.DataFrame:
             raise DamagedRunError(f"{path}: {line['image']!r} is not the hash of an image")
         for name in _OUTCOME:
             columns[name].append(line.get(name))
+    if not columns["status"]:
+        raise DamagedRunError(f"{path} holds no outcome yet", "run the command that made it again")
     frame = pd.DataFrame(columns)
     return frame.drop_duplicates(["model", "suite", "task", "sample_id", "seed"])
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from qk_bench.records import FAILURES
 from qk_bench.stats import Estimate, mean_intervals, rate_interval
 from qk_leaderboard.boards import SUCCESS, Board, Scope
 
@@ -64,7 +65,7 @@ def cells_of(part: pd.DataFrame, scope: Scope) -> list[Cell]:
 
 def counted(rows: pd.DataFrame) -> pd.Series[float]:
     """Success values in which a failed outcome is 0; NaN where no judgement was possible."""
-    failed = rows["value"].isna() & ~rows["status"].isin(["ok", "unavailable"])
+    failed = rows["value"].isna() & rows["status"].isin(FAILURES)
     return rows["value"].mask(failed, 0.0).astype(float)
 
 

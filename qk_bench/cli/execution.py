@@ -70,7 +70,8 @@ def perform(
     after(folder)
     print_summary(summarise(RunDirectory(folder)), "table")
     print(f"run: {folder}")
-    built = build_page(folder, result.manifest.requests) if page else None
+    done = any(sum(counts.values()) for counts in result.manifest.counts.values())
+    built = build_page(folder, result.manifest.requests) if page and done else None
     if built is not None:
         print(f"page: {built}")
     if result.load_failures:
@@ -86,7 +87,7 @@ def perform(
         )
         raise typer.Exit(1)
     if left_out:
-        print(f"{left_out} items of the data left out, as listed above", file=sys.stderr)
+        print(f"{left_out} item{'s' if left_out > 1 else ''} of the data left out, as listed above", file=sys.stderr)
     raise typer.Exit(5 if result.failures or left_out else 0)
 
 

@@ -32,7 +32,7 @@ def find_builder() -> Callable[[Sequence[Path], Path], Path] | None:
     """The page builder with all that it imports, which takes a second; None where it is not installed."""
     try:
         package = importlib.import_module("qk_leaderboard")
-        importlib.import_module("qk_leaderboard.build")
+        importlib.import_module("qk_leaderboard.builder")
     except ImportError:
         return None
     build: Callable[[Sequence[Path], Path], Path] = package.build

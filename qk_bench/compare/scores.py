@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qk_bench.errors import DamagedRunError, NotComparableError, UsageError
 from qk_bench.manifest import Manifest
-from qk_bench.records import MetricColumn, ModelCard
+from qk_bench.records import FAILURES, MetricColumn, ModelCard
 from qk_bench.stats import cluster_codes
 from qk_bench.store import AGGREGATES, OUTCOMES, SCORES, RunDirectory, read_lines
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 SUCCESS = "success"
-FAILURES = frozenset({"model_error", "invalid_output", "timeout", "missing", "refused"})
-"""Statuses in which the model failed; in the others, a judge or a metric did, which says nothing of the model."""
 
 
 @dataclass(frozen=True)

@@ -68,15 +68,18 @@ class _Checks:
             ("samples are the same in another process", "do not use hash(), time or global state", self._processes),
             ("splits share no sample", "let the split seed the sample", self._splits),
         ]
-        if all(sample.target is not None for sample in self.every):
+        if self.task.decides and all(sample.target is not None for sample in self.every):
             checks.append(
                 ("the answer passes its own verification", "loosen verify() or mend the target", self._oracle)
             )
-        if edit:
-            checks += [
-                ("the unedited source fails verification", "an edit must change something verify() sees", self._no_op),
-                ("edit masks cover all changes", "mark every pixel where source and target differ", self._masks),
-            ]
+        if edit and self.task.decides:
+            mend = "an edit must change something verify() sees"
+            checks.append(("the unedited source fails verification", mend, self._no_op))
+            checks.append(
+                ("edit masks cover all changes", "mark every pixel where source and target differ", self._masks)
+            )
+        if not self.task.decides:
+            return [attempt(name, mend, find) for name, mend, find in checks]
         checks += [
             ("verification is repeatable and changes nothing", "verify() must be a pure function", self._verify_pure),
             ("verification takes outputs of any size", "resample in verify()", self._verify_sizes),

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from qk_bench.records import ScoreStatus
+from qk_bench.records import FAILURES, ScoreStatus
 from qk_bench.stats import Estimate, mean_intervals, rate_interval
 
 SUCCESS: Final = "success"
@@ -40,8 +40,7 @@ class Cell:
             self.without[metric] = Counter()
         if value is None:
             self.without[metric][status] += 1
-            # a failed outcome is an edit that did not succeed; a score that could not be computed says nothing
-            value = 0.0 if metric == SUCCESS and status != "unavailable" else math.nan
+            value = 0.0 if metric == SUCCESS and status in FAILURES else math.nan
         column.append(value)
 
     def count(self, metric: str) -> int:

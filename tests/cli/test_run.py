@@ -150,6 +150,45 @@ def test_page_that_cannot_be_built_never_costs_the_run(
     assert "page:" not in printed
 
 
+def test_run_ends_with_its_page_whatever_was_imported_before(tmp_path: Path) -> None:
+    for name in ("first", "again"):
+        done = qkbench("run", *TASK, "--model", "no-op", "--limit", "4", "--out", tmp_path / name)
+        assert done.returncode == 0
+        page = tmp_path / name / "site" / "index.html"
+        assert f"page: {page}" in done.stdout
+        assert page.exists()
+
+
+def test_run_whose_model_cannot_be_used_has_no_page_and_one_line_why(tmp_path: Path, cli: Cli) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text(BROKEN)
+    code, printed, err = cli("run", *TASK, "--model", f"{broken}:Broken", "--limit", "4", "--out", tmp_path / "run")
+    assert code == 2
+    assert "page:" not in printed
+    assert "weights are torn" in err
+    assert "page could not be built" not in err
+    code, _, err = cli("site", tmp_path / "run", "--out", tmp_path / "site")
+    assert code == 3
+    assert "holds no outcome yet" in err
+
+
+BROKEN = """
+from qk_bench.interfaces import Model
+from qk_bench.records import ModelCard
+
+
+class Broken(Model):
+    def __init__(self):
+        self.card = ModelCard(name="broken", version="1")
+
+    def setup(self):
+        raise OSError("weights are torn")
+
+    def generate(self, requests):
+        raise AssertionError
+"""
+
+
 def test_manifest_tells_what_ran_where(tmp_path: Path) -> None:
     done = qkbench("run", *TASK, "--model", PAINTER, "--limit", "4", "--seeds", "0,1", "--out", tmp_path / "run")
     assert done.returncode == 0

@@ -195,7 +195,7 @@ def _draw_glasses(canvas: _Canvas, face: Face) -> None:
         lens = _ellipse(u, v, x, head.eye_y, size, size) if shape == "round" else _box(
             u, v, x, head.eye_y, size, 0.8 * size
         )  # fmt: skip
-        canvas.fill("glasses", np.abs(lens) - frame, colour)
+        canvas.fill("glasses", np.asarray(np.abs(lens) - frame, np.float32), colour)
         ear = (side * 1.04 * head.a, head.eye_y - 0.01)
         canvas.fill("glasses", _capsule(u, v, (x + side * size, head.eye_y - 0.01), ear, 0.75 * frame), colour)
     inner = head.eye_x - size

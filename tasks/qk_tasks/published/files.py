@@ -11,6 +11,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,12 +33,33 @@ class BadItemError(ValueError):
 
 
 @dataclass(frozen=True)
+class Cell:
+    """Where an image stands in a Parquet file: row group, row in it, column."""
+
+    file: str
+    group: int
+    row: int
+    column: str
+
+    def read(self, name: str) -> bytes:
+        """Its bytes.
+
+        Raises:
+            BadItemError: There are none, or the file cannot be read.
+        """
+        data = _column(self.file, self.group, self.column)[self.row]
+        if data is None:
+            raise BadItemError(f"{name}: no image")
+        return data
+
+
+@dataclass(frozen=True)
 class Picture:
-    """An image of a data set, not read yet: a file, or bytes out of a table."""
+    """An image of a data set, not read yet: a file, or a cell of a table."""
 
     name: str
     path: Path | None = None
-    data: bytes | None = None
+    cell: Cell | None = None
 
     def size(self) -> tuple[int, int]:
         """Height and width as it will be read, from the header alone.
@@ -57,30 +79,38 @@ class Picture:
         assert pixels is not None
         return pixels
 
+    def stream(self) -> io.BytesIO | Path:
+        """What Pillow opens.
+
+        Raises:
+            BadItemError: There is no such file.
+        """
+        if self.cell is not None:
+            return io.BytesIO(self.cell.read(self.name))
+        if self.path is None or not self.path.is_file():
+            raise BadItemError(f"{self.name}: there is no such file")
+        return self.path
+
     def stamp(self) -> tuple[str, int]:
-        """Name and size in bytes, to tell one version of a data set from another."""
-        if self.data is not None:
-            return self.name, len(self.data)
-        return self.name, self.path.stat().st_size if self.path and self.path.is_file() else -1
+        """Name, and size in bytes of the file it is in, to tell one version of a data set from another."""
+        path = Path(self.cell.file) if self.cell is not None else self.path
+        return self.name, path.stat().st_size if path is not None and path.is_file() else -1
 
     def _open(self, decode: bool) -> tuple[tuple[int, int], NDArray[np.uint8] | None]:
         from PIL import Image, ImageOps, UnidentifiedImageError
 
-        if self.data is None and (self.path is None or not self.path.is_file()):
-            raise BadItemError(f"{self.name}: there is no such file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # our own limit is checked before anything is decoded
             try:
-                with Image.open(
-                    io.BytesIO(self.data) if self.data is not None else self.path, formats=FORMATS
-                ) as image:  # type: ignore[arg-type]
+                with Image.open(self.stream(), formats=FORMATS) as image:
                     if image.width * image.height > MAX_PIXELS:
                         raise BadItemError(f"{self.name}: {image.width}x{image.height} pixels, more than {MAX_PIXELS}")
                     if getattr(image, "n_frames", 1) > 1:
                         raise BadItemError(f"{self.name}: an animated image, expected one picture")
                     if image.mode not in MODES:
                         raise BadItemError(f"{self.name}: image of mode {image.mode}, expected 8 bits a channel")
-                    turned = image.getexif().get(ROTATION, 1) in (5, 6, 7, 8)
+                    told = image.format != "PNG" or "exif" in image.info  # asking a PNG without EXIF decodes all of it
+                    turned = told and image.getexif().get(ROTATION, 1) in (5, 6, 7, 8)
                     size = (image.width, image.height) if turned else (image.height, image.width)
                     if not decode:
                         self._check_end(image.format or "")
@@ -97,8 +127,8 @@ class Picture:
     def _check_end(self, kind: str) -> None:
         """Whether the file has its end: tells a download that was cut short without decoding it."""
         mark = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(kind)
-        if self.data is not None:
-            tail = self.data[-1024:]
+        if self.cell is not None:
+            tail = self.cell.read(self.name)[-1024:]
         else:
             assert self.path is not None
             with self.path.open("rb") as file:
@@ -194,26 +224,39 @@ def table_rows(folder: Path, images: tuple[str, ...]) -> Iterator[tuple[str, dic
 
 
 def _parquet_rows(path: Path, name: str, images: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a file; images stay where they are until they are asked for, since tables hold gigabytes of them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path)
-        number = 0
-        for batch in table.iter_batches(batch_size=64):
-            for row in batch.to_pylist():
-                for column in images:
-                    row[column] = _cell(row.get(column), f"{name} row {number}, {column}")
-                yield f"{name} row {number}", row
-                number += 1
+        with pq.ParquetFile(path) as file:
+            there = [column for column in images if column in file.schema_arrow.names]
+            texts = [column for column in file.schema_arrow.names if column not in images]
+            number = 0
+            for group in range(file.num_row_groups):
+                for place, row in enumerate(file.read_row_group(group, columns=texts).to_pylist()):
+                    for column in images:
+                        cell = Cell(str(path), group, place, column)
+                        row[column] = Picture(f"{name} row {number}, {column}", cell=cell) if column in there else None
+                    yield f"{name} row {number}", row
+                    number += 1
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{path} cannot be read as Parquet: {str(error)[:120]}", "download it again") from None
 
 
-def _cell(value: Any, name: str) -> Picture | None:
-    """An image cell: bytes, or a struct of bytes and path as the `datasets` library writes it."""
-    data = value.get("bytes") if isinstance(value, dict) else value
-    return Picture(name, data=data) if isinstance(data, bytes) and data else None
+@lru_cache(maxsize=6)
+def _column(file: str, group: int, column: str) -> list[bytes | None]:
+    """The images of a column in one row group: bytes, or structs of bytes and path as the `datasets` library writes them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as table:
+            cells = table.read_row_group(group, columns=[column]).column(0).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise BadItemError(f"{Path(file).name} cannot be read: {str(error)[:120]}") from None
+    found = [cell.get("bytes") if isinstance(cell, dict) else cell for cell in cells]
+    return [data if isinstance(data, bytes) and data else None for data in found]
 
 
 def _imagefolder_row(path: Path, line: str, images: tuple[str, ...]) -> dict[str, Any]:

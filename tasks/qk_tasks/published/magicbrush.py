@@ -116,10 +116,8 @@ def read_mask(mask: Picture, height: int, width: int) -> Mask:
     """
     from PIL import Image
 
-    mask.size()
-    import io
-
-    with Image.open(io.BytesIO(mask.data) if mask.data is not None else mask.path) as image:  # type: ignore[arg-type]
+    mask.size()  # everything that can be wrong with the file is named by this
+    with Image.open(mask.stream()) as image:
         if (image.height, image.width) != (height, width):
             raise MaskProblemError(f"{mask.name}: {image.width}x{image.height} pixels, its image is {width}x{height}")
         if image.mode in ("RGBA", "LA"):

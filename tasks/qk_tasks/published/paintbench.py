@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from qk_bench.errors import UsageError
 from qk_bench.metrics.paintbench import accuracies
@@ -93,7 +94,11 @@ def _verify_iou(sample: Sample, image: NDArray[np.uint8]) -> Verdict:
     assert sample.source is not None and sample.target is not None
     found = accuracies(sample.source, sample.target, image)
     iou = float(found.iou[THRESHOLD])
-    details = {"iou": iou, "edit": float(found.edit[THRESHOLD]), "preservation": float(found.preservation[THRESHOLD])}
+    details: dict[str, JsonValue] = {
+        "iou": iou,
+        "edit": float(found.edit[THRESHOLD]),
+        "preservation": float(found.preservation[THRESHOLD]),
+    }
     reason = "" if iou >= SUCCESS_IOU else f"IoU {iou:.2f} at CIE76 {THRESHOLD}, success begins at {SUCCESS_IOU}"
     return Verdict(success=not reason, reason=reason, details=details)
 

@@ -1,0 +1,174 @@
+"""The judge: a real endpoint on this machine answers; what cannot be read is an error and never a number."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qk_bench.errors import UsageError
+from qk_bench.interfaces import Scored
+from qk_bench.metrics.judging.judge import Judge, JudgeImgEdit
+from qk_bench.metrics.judging.rubrics import VIESCORE, AnswerError
+from tests.metrics.items import scored
+
+Answer = Callable[[dict[str, Any]], Any]
+IMAGE = np.full((8, 8, 3), 90, np.uint8)
+
+
+class Server:
+    """An OpenAI-compatible endpoint: `answer` turns a request into a reply's text, a whole reply, or an HTTP status."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.requests.append(request)
+                outer.headers.append(self.headers.get("Authorization", ""))
+                reply = answer(request)
+                status = reply if isinstance(reply, int) else 200
+                body = reply if isinstance(reply, dict) else {"choices": [{"message": {"content": reply}}]}
+                data = json.dumps({"model": request["model"], **body}).encode()
+                self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Server]]:
+    servers: list[Server] = []
+
+    def start(answer: Answer) -> Server:
+        servers.append(Server(answer))
+        for name, value in {
+            "URL": servers[-1].url,
+            "MODEL": "judge-2026-01-01",
+            "KEY": "secret",
+            "REPEATS": "2",
+        }.items():
+            monkeypatch.setenv(f"QKBENCH_JUDGE_{name}", value)
+        monkeypatch.setattr("qk_bench.metrics.judging.endpoint.ATTEMPTS", 2)
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def told(instruction: str) -> Scored:
+    item = scored(IMAGE, source=IMAGE)
+    return dataclasses.replace(item, sample=item.sample.model_copy(update={"instruction": instruction}))
+
+
+def is_consistency(request: dict[str, Any]) -> bool:
+    return len(request["messages"][0]["content"]) == 3  # text and two pictures
+
+
+def by_seed(request: dict[str, Any]) -> str:
+    """Scores that differ from one repeat to the next."""
+    return json.dumps({"score": [9, 4 + 5 * request["seed"]] if is_consistency(request) else [9, 9], "reason": "so"})
+
+
+def test_overall_is_the_root_of_the_least_scores_and_noise_is_their_spread(serve: Callable[[Answer], Server]) -> None:
+    server = serve(by_seed)
+    ((overall, consistency, quality, noise),) = Judge().compute([scored(IMAGE, source=IMAGE)])
+    assert overall.value == pytest.approx((6 + 9) / 2)  # √(4·9) and √(9·9)
+    assert (consistency.value, quality.value) == (6.5, 9)
+    assert noise.value == pytest.approx(np.std([6, 9], ddof=1))
+    assert len(server.requests) == 4 and set(server.headers) == {"Bearer secret"}
+    assert {request["temperature"] for request in server.requests} == {0}
+
+
+def test_columns_name_model_prompt_temperature_and_repeats_but_no_key(serve: Callable[[Answer], Server]) -> None:
+    serve(by_seed)
+    for column in Judge().columns:
+        assert f"prompt={VIESCORE.digest},model=judge-2026-01-01,temperature=0,k=2" in column.id
+        assert "secret" not in column.id
+    assert Judge().columns[0].id != JudgeImgEdit().columns[0].id
+    assert "secret" not in repr(Judge()._endpoint)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("I would give it a nine.", "no JSON object with a score"),
+        ('{"score": [9]}', "expected a list of 2 scores"),
+        ('{"score": [9, 11]}', "score 11 is not from 0 to 10"),
+        ('{"score": [9, 8.5]}', "not a whole number"),
+        ("", "an empty answer"),
+        ({"choices": []}, "no choices[0].message.content"),
+        ({"model": "judge-2025-06-06", "choices": []}, "name that snapshot"),
+        (500, "the endpoint says 500"),
+        (401, "the endpoint says 401"),
+        (302, "the endpoint says 302"),
+    ],
+)
+def test_what_cannot_be_read_is_a_judge_error(serve: Callable[[Answer], Server], reply: Any, said: str) -> None:
+    serve(lambda request: reply)
+    (values,) = Judge().compute([scored(IMAGE, source=IMAGE)])
+    assert {value.value for value in values} == {None}
+    assert {value.status for value in values} == {"judge_error"}
+    assert said in values[0].reason and "0 of 2 answers" in values[0].reason
+    assert "secret" not in values[0].reason
+
+
+def test_one_unreadable_repeat_leaves_no_number_and_other_items_alone(serve: Callable[[Answer], Server]) -> None:
+    def answer(request: dict[str, Any]) -> str:
+        broken = request["seed"] == 1 and "bad" in request["messages"][0]["content"][0]["text"]
+        return "?" if broken else by_seed(request)
+
+    serve(answer)
+    items = [told(name) for name in ("good", "bad", "good")]
+    values = Judge().compute(items)
+    assert [row[0].value is None for row in values] == [False, True, False]
+    assert values[1][0].reason.startswith("1 of 2 answers can be used")
+    assert values == [Judge().compute([item])[0] for item in items]
+
+
+def test_imgedit_is_the_mean_of_three(serve: Callable[[Answer], Server]) -> None:
+    serve(lambda request: 'Here it is:\n```json\n{"score": [5, 4, 3], "reason": "{x}"}\n```')
+    ((overall, *rest, noise),) = JudgeImgEdit().compute([scored(IMAGE, source=IMAGE)])
+    assert overall.value == 4 and [value.value for value in rest] == [5, 4, 3] and noise.value == 0
+
+
+def test_without_an_endpoint_it_is_unavailable_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("URL", "MODEL"):
+        monkeypatch.delenv(f"QKBENCH_JUDGE_{name}", raising=False)
+    available, mend = Judge().availability()
+    assert not available and "QKBENCH_JUDGE_URL" in mend
+
+
+def test_a_senseless_setting_is_one_line(serve: Callable[[Answer], Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(by_seed)
+    monkeypatch.setenv("QKBENCH_JUDGE_REPEATS", "many")
+    with pytest.raises(UsageError, match="QKBENCH_JUDGE_REPEATS=many is not a number from 1 to 32"):
+        Judge().availability()
+
+
+def test_an_answer_of_true_is_no_score() -> None:
+    with pytest.raises(AnswerError, match="whole number"):
+        VIESCORE.questions[0].read('{"score": [true, 3]}')

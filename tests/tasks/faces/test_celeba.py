@@ -1,0 +1,160 @@
+"""The CelebA-HQ holdout: read in its published layout, split by person, decided by its masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from qk_tasks.faces.drawing import draw
+from qk_tasks.faces.edits import draw_item
+
+from qk_bench.errors import UsageError
+from qk_bench.interfaces import Task
+from qk_bench.plugins import find_tasks
+
+NAMES = (
+    "Bald",
+    "Black_Hair",
+    "Blond_Hair",
+    "Brown_Hair",
+    "Eyeglasses",
+    "Gray_Hair",
+    "Smiling",
+    "Wearing_Hat",
+    "Wearing_Lipstick",
+)
+FILES = ("000500.jpg", "162770.jpg", "162771.jpg", "182637.jpg", "182638.jpg", "202599.jpg", "190000.jpg", "190001.jpg")
+SIDE = 64
+
+
+def write(root: Path) -> Path:
+    """Eight drawn portraits with masks, in CelebAMask-HQ's layout; even ones wear glasses, odd ones a hat."""
+    (root / "CelebA-HQ-img").mkdir(parents=True)
+    (root / "CelebAMask-HQ-mask-anno" / "0").mkdir(parents=True)
+    rows, mapping = [], ["idx    orig_idx    orig_file"]
+    for number, name in enumerate(FILES):
+        item = draw_item("portrait", "train", "background", 2 * number)
+        look = item.source.look._replace(
+            hair="black", glasses=("black", "round") if number % 2 == 0 else None, hat="red" if number % 2 else None,
+            lips=None, smile=False,
+        )  # fmt: skip
+        picture = draw(item.source._replace(look=look, person=item.source.person._replace(style="long")), SIDE)
+        Image.fromarray(picture.image).save(root / "CelebA-HQ-img" / f"{number}.jpg", quality=98)
+        parts = picture.parts
+        masks = {
+            "skin": parts["skin"] + parts["brows"] + parts["eyes"] + parts["nose"], "hair": parts["hair"], "eye_g": parts["glasses"],
+            "hat": parts["hat"], "cloth": parts["cloth"], "u_lip": parts["lips"], "l_lip": parts["lips"],
+        }  # fmt: skip
+        for part, share in masks.items():
+            if (share > 0.5).any():
+                mask = np.repeat(((share > 0.5) * np.uint8(255))[:, :, None], 3, axis=2)
+                path = root / "CelebAMask-HQ-mask-anno" / "0" / f"{number:05d}_{part}.png"
+                Image.fromarray(mask).resize((128, 128), Image.Resampling.NEAREST).save(path)
+        true = {"Black_Hair", "Eyeglasses" if number % 2 == 0 else "Wearing_Hat"}
+        rows.append(f"{number}.jpg  {' '.join('1' if n in true else '-1' for n in NAMES)}")
+        mapping.append(f"{number}    {int(name[:6]) - 1}    {name}")
+    (root / "CelebAMask-HQ-attribute-anno.txt").write_text("\n".join([str(len(rows)), " ".join(NAMES), *rows]) + "\n")
+    (root / "CelebA-HQ-to-CelebA-mapping.txt").write_text("\n".join(mapping) + "\n")
+    return root
+
+
+def task(root: Path, name: str) -> Task:
+    return find_tasks([f"celeba-hq:{root}/{name}"])[0].task
+
+
+def test_split_is_celebas_own_by_the_file_an_image_comes_from(tmp_path: Path) -> None:
+    """Bounds included: CelebAMask-HQ's script is one off, because it compares numbers that count from 0."""
+    background = task(write(tmp_path), "background")
+    assert [background.size(split) for split in ("train", "val", "test")] == [2, 2, 4]
+
+
+def test_known_people_are_never_in_train_and_holdout(tmp_path: Path) -> None:
+    write(tmp_path)
+    people = [1, 2, 3, 4, 2, 5, 6, 6]
+    (tmp_path / "identity_CelebA.txt").write_text("".join(f"{f} {p}\n" for f, p in zip(FILES, people, strict=True)))
+    (found,) = find_tasks([f"celeba-hq:{tmp_path}/background"])
+    assert found.task.size("test") == 3
+    assert list(found.suite.problems) == ["celeba-hq, image 4: person 2 is in the training split too"]
+    samples = [found.task.sample("test", index, SIDE) for index in range(3)]
+    assert [sample.cluster for sample in samples] == ["person-5", "person-6", "person-6"]
+
+
+@pytest.mark.parametrize("name", ["hair_colour", "lipstick", "background"])
+def test_masks_decide_colours(tmp_path: Path, name: str) -> None:
+    found = task(write(tmp_path), name)
+    sample = found.sample("test", 0, SIDE)
+    assert sample.source is not None and sample.target is not None
+    assert found.decides and found.verify(sample, sample.target).success
+    assert found.verify(sample, sample.source).reason.startswith("not done")
+    everywhere = np.ascontiguousarray(
+        np.broadcast_to(np.median(sample.target[sample.edit_mask], axis=0), sample.source.shape)
+    )
+    assert not found.verify(sample, everywhere.astype(np.uint8)).success
+
+
+@pytest.mark.parametrize("name", ["remove_glasses", "remove_hat"])
+def test_what_is_taken_off_must_be_replaced_and_nothing_else(tmp_path: Path, name: str) -> None:
+    found = task(write(tmp_path), name)
+    sample = found.sample("test", 0, SIDE)
+    assert sample.source is not None and sample.edit_mask is not None and sample.target is None
+    assert found.verify(sample, sample.source).reason.startswith("not done")
+    replaced = sample.source.copy()
+    replaced[sample.edit_mask] = (150, 160, 140)
+    assert found.verify(sample, replaced).success
+    assert found.verify(sample, 255 - replaced).reason.startswith("changed elsewhere")
+
+
+def test_what_no_mask_decides_has_no_success(tmp_path: Path) -> None:
+    write(tmp_path)
+    suite = find_tasks([f"celeba-hq:{tmp_path}"])[0].suite
+    assert {name for name, one in suite.tasks.items() if not one.decides} == {"smile", "put_on_hat", "put_on_glasses"}
+    sample = suite.tasks["smile"].sample("test", 0, SIDE)
+    assert sample.edit_mask is not None and 0 < sample.edit_mask.mean() < 0.5
+    assert "smile" in sample.instruction
+
+
+def test_bad_images_are_named_and_the_rest_is_there(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "CelebA-HQ-img" / "4.jpg").unlink()
+    for path in (tmp_path / "CelebAMask-HQ-mask-anno" / "0").glob("00005_*.png"):
+        path.unlink()
+    (found,) = find_tasks([f"celeba-hq:{tmp_path}/background"])
+    assert found.task.size("test") == 2
+    assert [line.partition(": ")[2] for line in found.suite.problems] == [
+        "CelebA-HQ-img/4.jpg is missing",
+        "CelebAMask-HQ-mask-anno has no mask of it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("CelebAMask-HQ-attribute-anno.txt", "2\nBald Smiling\n0.jpg -1\n", "line 3: expected <n>.jpg and 2 values"),
+        (
+            "CelebA-HQ-to-CelebA-mapping.txt",
+            "idx orig_idx orig_file\n0 1\n",
+            "line 2: expected idx, orig_idx and orig_file",
+        ),
+        ("list_eval_partition.txt", "000500.jpg 7\n", "expected 0, 1 or 2"),
+    ],
+)
+def test_a_broken_annotation_file_is_named_with_its_line(tmp_path: Path, name: str, text: str, said: str) -> None:
+    write(tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=said):
+        find_tasks([f"celeba-hq:{tmp_path}"])
+
+
+def test_a_folder_without_the_layout_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no CelebA-HQ-img"):
+        find_tasks([f"celeba-hq:{tmp_path}"])
+
+
+def test_a_mask_of_other_values_is_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "CelebAMask-HQ-mask-anno" / "0" / "00004_hair.png"
+    Image.fromarray(np.full((128, 128), 7, np.uint8)).save(path)
+    with pytest.raises(UsageError, match=r"image 4: 00004_hair.png: values 7; expected 0 and 1, or 0 and 255"):
+        task(tmp_path, "background").sample("test", 0, SIDE)
