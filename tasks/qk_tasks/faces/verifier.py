@@ -38,7 +38,7 @@ PART: Final = 0.25
 """Or within this share of the way that it had to go."""
 DONE: Final = 0.85
 """Share of the pixels that have to change which must be as drawn."""
-BLEMISH: Final = 0.01
+BLEMISH: Final = 0.004
 """Share of the whole picture that may be off inside of the edited region, however large that is."""
 STRAY: Final = 0.005
 """Share of the pixels that must stay which may be off: a spot of five pixels a side, of 64."""
