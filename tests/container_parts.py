@@ -119,7 +119,7 @@ def write_base(path: Path, mark: str = "one") -> Path:
     with tarfile.open(path, "w") as archive:
         for name in ("bin", "etc", "tmp"):
             info = tarfile.TarInfo(name)
-            info.type, info.mode = tarfile.DIRTYPE, 0o755
+            info.type, info.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             archive.addfile(info)
         info = tarfile.TarInfo("bin/busybox")
         info.mode, info.size = 0o755, BUSYBOX.stat().st_size

@@ -109,7 +109,7 @@ def bill_of_materials(title: str, seal: str, wheels: Mapping[str, Path], package
 
 
 def _wheel(path: Path) -> Component:
-    from cyclonedx.factory.license import LicenseFactory
+    from cyclonedx.contrib.license.factories import LicenseFactory
     from cyclonedx.model import HashAlgorithm, HashType
     from cyclonedx.model.component import Component, ComponentType
     from packageurl import PackageURL
