@@ -121,7 +121,9 @@ def write_image_file(recipe: Path, content: ImageFile) -> None:
     """Replace `image.json` of a recipe in one step."""
     path = recipe / "image.json"
     temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(content.model_dump(mode="json", exclude_defaults=True), indent=2) + "\n", "utf-8")
+    named = {"format": content.format, "format_version": content.format_version}
+    values = named | content.model_dump(mode="json", exclude_defaults=True)
+    temporary.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     temporary.replace(path)
 
 
