@@ -157,7 +157,11 @@ def test_a_stopped_build_leaves_nothing_behind(small: Small, client: DockerClien
         )
     )
     process = subprocess.Popen(
-        command(*small.build("--record")), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command(*small.build("--record")),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell's children ignore it
     )
     assert process.stderr is not None
     for line in process.stderr:
