@@ -88,7 +88,7 @@ def test_unknown_names_list_the_near_ones() -> None:
         load_model("orcale")
     with pytest.raises(UsageError, match="there is no metric 'sucess'; did you mean success"):
         load_metric("sucess")
-    with pytest.raises(UsageError, match="there is no model 'xyz'; there are: api, .*no-op, noise, oracle"):
+    with pytest.raises(UsageError, match=r"there is no model 'xyz'; there are: api, .*no-op, noise, oracle"):
         load_model("xyz")
     with pytest.raises(UsageError, match=r"there is no file nowhere.py"):
         load_model("nowhere.py:Model")
