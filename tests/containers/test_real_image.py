@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,8 +91,11 @@ def test_the_main_job_inside_equals_the_one_outside(client: DockerClient, tmp_pa
         tmp_path / "site",
         *(root / name for name in (".", "model", "baselines", "tasks", "leaderboard", "containers")),
     ]
+    info = next(Path(sysconfig.get_path("purelib")).glob("qk_bench-*.dist-info"))  # names the plug-ins
+    shutil.copytree(info, tmp_path / "site" / info.name)
+    call(sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare")  # sees no other wheels than the locked ones
     outside = {**env, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
-    call(*qkbench, *job, "--out", "runs/outside", env=outside, cwd=tmp_path)
+    call(tmp_path / "bare" / "bin" / "python", *qkbench[1:], *job, "--out", "runs/outside", env=outside, cwd=tmp_path)
     manifests = [json.loads((tmp_path / "runs" / name / "manifest.json").read_text()) for name in ("inside", "outside")]
     libraries = [{k: v for k, v in m["versions"].items() if k != "python"} for m in manifests]
     assert libraries[0] == libraries[1], "not the same wheels"
