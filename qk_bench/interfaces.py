@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from qk_bench.errors import UsageError
 from qk_bench.records import Kind, MetricColumn, ModelCard, Request, Sample, Verdict
 
 if TYPE_CHECKING:
@@ -93,6 +94,19 @@ class Task(ABC):
     def size(self, split: str) -> int | None:
         """Number of samples in a split; None if it has no end."""
         return None
+
+    def check_asked(self, split: str, resolution: int, low: int, high: int) -> None:
+        """Refuse a split that the task does not have, and a resolution that it is not drawn at.
+
+        Raises:
+            UsageError: One of the two; it names what there is.
+        """
+        if split not in self.splits:
+            raise UsageError(f"split {split!r} is not one of {', '.join(self.splits)}", "name another --split")
+        if not low <= resolution <= high:
+            raise UsageError(
+                f"{self.suite} is drawn at {low} to {high} pixels a side, not {resolution}", "name another --resolution"
+            )
 
     @abstractmethod
     def sample(self, split: str, index: int, resolution: int) -> Sample:

@@ -25,6 +25,8 @@ from pydantic import (
 Kind = Literal["edit", "generate", "compose"]
 Status = Literal["ok", "model_error", "invalid_output", "timeout", "missing", "refused", "judge_error"]
 ScoreStatus = Status | Literal["unavailable"]
+SUCCESS: Final = "success"
+"""The primary metric: a rate over all requests, and the first score of every outcome."""
 FAILURES: Final = frozenset({"model_error", "invalid_output", "timeout", "missing", "refused"})
 """What counts as an edit that did not succeed. A judge's error, and a score that is unavailable, say nothing about the
 model: there the edit has no verdict."""

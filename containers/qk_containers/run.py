@@ -257,7 +257,7 @@ def inside(path: Path) -> PurePosixPath:
     if absolute.is_relative_to(here):
         return WORK / absolute.relative_to(here).as_posix()
     place = PurePosixPath(absolute.as_posix())
-    if len(place.parts) < 2 or place.parts[1] in SYSTEM or str(place) in ("/tmp", "/work"):
+    if len(place.parts) < 2 or place.parts[1] in SYSTEM or str(place) in ("/tmp", str(WORK)):
         raise UsageError(f"{path} would hide a part of the image", "work from the folder above it")
     return place
 

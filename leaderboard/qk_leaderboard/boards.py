@@ -20,7 +20,6 @@ from qk_bench.run.spec import CONTROLS
 from qk_leaderboard.reading import Run
 from qk_leaderboard.text import file_name
 
-SUCCESS: Final = "success"
 _ROLES: Final = {"no-op": "floor", "oracle": "ceiling", "noise": "control"}
 
 

@@ -14,8 +14,9 @@ from qk_bench import stats
 from qk_bench.compare.engine import Question, compare
 from qk_bench.compare.records import ALL_TASKS, Comparison, Report
 from qk_bench.compare.scores import Entrant, Field, TaskScores, load_run
+from qk_bench.records import SUCCESS
 from qk_leaderboard import scales
-from qk_leaderboard.boards import SUCCESS, Board, Entry, Scope, rows_of
+from qk_leaderboard.boards import Board, Entry, Scope, rows_of
 from qk_leaderboard.results import cells_of
 from qk_leaderboard.scales import Scale
 

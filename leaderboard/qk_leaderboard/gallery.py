@@ -24,8 +24,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from qk_bench.errors import QKBenchError
+from qk_bench.records import SUCCESS
 from qk_bench.run.environment import cores
-from qk_leaderboard.boards import SUCCESS, Board
+from qk_leaderboard.boards import Board
 from qk_leaderboard.pictures import Answer, Output, PageJob, write_page
 from qk_leaderboard.results import counted
 from qk_leaderboard.text import script

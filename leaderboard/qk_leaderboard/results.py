@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from qk_bench.records import FAILURES
+from qk_bench.records import FAILURES, SUCCESS
 from qk_bench.stats import Estimate, mean_intervals, rate_interval
-from qk_leaderboard.boards import SUCCESS, Board, Scope
+from qk_leaderboard.boards import Board, Scope
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qk_bench.records import MetricColumn
+from qk_bench.records import SUCCESS, MetricColumn
 from qk_bench.stats import Estimate
 from qk_leaderboard import scales
-from qk_leaderboard.boards import SUCCESS, Board, Scope
+from qk_leaderboard.boards import Board, Scope
 from qk_leaderboard.results import Cell, Cells
 from qk_leaderboard.scales import Scale
 

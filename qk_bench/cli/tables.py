@@ -15,7 +15,7 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from qk_bench.run.cells import SUCCESS
+from qk_bench.records import SUCCESS
 from qk_bench.run.summary import ALL_TASKS, Line, Summary
 from qk_bench.training import Table as TextTable
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from qk_bench import stats
 from qk_bench.compare.records import ALL_TASKS, Comparison, Kind, Rank, Ranking, Report, Side, Verdict
-from qk_bench.compare.scores import SUCCESS, Entrant, Field, Floats, TaskScores, codes_of, pooled
+from qk_bench.compare.scores import Entrant, Field, Floats, TaskScores, codes_of, pooled
 from qk_bench.errors import NotComparableError, UsageError
-from qk_bench.records import MetricColumn
+from qk_bench.records import SUCCESS, MetricColumn
 
 CONFIDENCE = 0.95
 FLIPS = 10_000

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qk_bench.errors import DamagedRunError, NotComparableError, UsageError
 from qk_bench.manifest import Manifest
-from qk_bench.records import FAILURES, MetricColumn, ModelCard
+from qk_bench.records import FAILURES, SUCCESS, MetricColumn, ModelCard
 from qk_bench.stats import cluster_codes
 from qk_bench.store import AGGREGATES, OUTCOMES, SCORES, RunDirectory, read_lines
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Floats = NDArray[np.float64]
-SUCCESS = "success"
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,12 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qk_bench.records import FAILURES, ScoreStatus
+from qk_bench.records import FAILURES, SUCCESS, ScoreStatus
 from qk_bench.stats import Estimate, mean_intervals, rate_interval
-
-SUCCESS: Final = "success"
-"""The primary metric: a rate over all requests, and the first score of every outcome."""
 
 
 @dataclass

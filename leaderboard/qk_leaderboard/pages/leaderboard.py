@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from qk_bench.records import SUCCESS
 from qk_leaderboard import scales
-from qk_leaderboard.boards import SUCCESS, Board
+from qk_leaderboard.boards import Board
 from qk_leaderboard.costs import Cost
 from qk_leaderboard.site import Site, cost_note, milliseconds
 from qk_leaderboard.table import as_data

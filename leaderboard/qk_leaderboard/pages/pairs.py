@@ -11,9 +11,9 @@ import numpy as np
 from markupsafe import Markup
 
 from qk_bench.compare.records import Comparison
-from qk_bench.records import MetricColumn
+from qk_bench.records import SUCCESS, MetricColumn
 from qk_leaderboard import charts, scales
-from qk_leaderboard.boards import SUCCESS, Board, Scope
+from qk_leaderboard.boards import Board, Scope
 from qk_leaderboard.duels import Duels
 from qk_leaderboard.scales import Scale
 from qk_leaderboard.site import Site

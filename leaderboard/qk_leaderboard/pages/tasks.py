@@ -9,8 +9,9 @@ from typing import Any
 from qk_bench.errors import QKBenchError
 from qk_bench.interfaces import Task
 from qk_bench.plugins import load_suite
+from qk_bench.records import SUCCESS
 from qk_leaderboard import scales
-from qk_leaderboard.boards import SUCCESS, Board
+from qk_leaderboard.boards import Board
 from qk_leaderboard.difference import LABELS
 from qk_leaderboard.gallery import kind_of_reason
 from qk_leaderboard.site import Site

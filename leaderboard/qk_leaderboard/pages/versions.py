@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from qk_bench.records import SUCCESS
 from qk_leaderboard import charts, scales
-from qk_leaderboard.boards import SUCCESS, Board, Entry
+from qk_leaderboard.boards import Board, Entry
 from qk_leaderboard.duels import Change, changes
 from qk_leaderboard.site import Site, anchor
 

@@ -11,7 +11,6 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from qk_bench.errors import UsageError
 from qk_bench.interfaces import Suite, Task
 from qk_bench.records import Sample, Verdict
 from qk_tasks.faces import edits, person
@@ -40,13 +39,7 @@ class DrawnFaceTask(Task):
 
     def sample(self, split: str, index: int, resolution: int) -> Sample:
         """The sample at an index: a pure function of (suite version, split, index), drawn at `resolution` pixels."""
-        if split not in self.splits:
-            raise UsageError(f"split {split!r} is not one of {', '.join(self.splits)}")
-        if not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
-            raise UsageError(
-                f"drawn-faces is drawn at {MIN_RESOLUTION} to {MAX_RESOLUTION} pixels a side, not {resolution}",
-                "name another --resolution",
-            )
+        self.check_asked(split, resolution, MIN_RESOLUTION, MAX_RESOLUTION)
         item = edits.draw_item(f"{NAME}-{VERSION}", split, self.name, index)
         source, target = (picture.image for picture in edits.render(item, resolution))
         edit_mask = (source != target).any(axis=2)

@@ -8,7 +8,6 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from qk_bench.errors import UsageError
 from qk_bench.interfaces import Suite, Task
 from qk_bench.records import Sample, Verdict
 from qk_tasks import photographs
@@ -41,10 +40,7 @@ class PhotoTask(Task):
 
     def sample(self, split: str, index: int, resolution: int) -> Sample:
         """The sample at an index: a pure function of (suite version, split, index), drawn at `resolution` pixels."""
-        if split not in self.splits:
-            raise UsageError(f"split {split!r} is not one of {', '.join(self.splits)}")
-        if not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
-            raise UsageError(f"resolution {resolution} is not within {MIN_RESOLUTION} to {MAX_RESOLUTION} pixels")
+        self.check_asked(split, resolution, MIN_RESOLUTION, MAX_RESOLUTION)
         item = draw(f"{NAME}-{VERSION}", split, self.operation, index)
         source, target = render(item.source, resolution), render(item.target, resolution)
         edit_mask = changed(source, target)
