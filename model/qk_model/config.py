@@ -64,6 +64,7 @@ class Gate:
     num_heads: int
     stretch: float  # the sigmoid is stretched by this much at both ends and clipped, so that 0 and 1 are reached
     composite: bool  # carry the source's own pixels, not their reconstruction by the VAE, where the gate is closed
+    shown: bool  # whether the target's tokens are told in channels how far the gate is open under them
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class LowLevel:
 
     enabled: bool  # ablation switch: without it no stage sees source tokens
     patch: int
+    aligned: bool  # whether the target's tokens also have the source's latents of the same place in channels
 
 
 @dataclass(frozen=True)

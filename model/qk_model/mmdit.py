@@ -33,10 +33,19 @@ class LeanMMDiT(ModelMixin, ConfigMixin):
         width: Hidden size D.
         depth: Number of blocks.
         num_heads: Attention heads; D / num_heads must be divisible by 4.
+        out_channels: Channels of a token put out; None is as many as go in.
     """
 
     @register_to_config
-    def __init__(self, in_channels: int, context_dim: int, width: int, depth: int, num_heads: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        context_dim: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        out_channels: int | None = None,
+    ) -> None:
         super().__init__()
         self.width, self.head_dim = width, width // num_heads
         self.embed = nn.Linear(in_channels, width)
@@ -44,7 +53,7 @@ class LeanMMDiT(ModelMixin, ConfigMixin):
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(Block(width, num_heads, modulated=True) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.out = nn.Linear(width, in_channels)
+        self.out = nn.Linear(width, out_channels or in_channels)
         nn.init.zeros_(self.time[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.out.weight)
         for block in self.blocks:
@@ -76,7 +85,7 @@ class LeanMMDiT(ModelMixin, ConfigMixin):
             fusion_depth: Number of blocks that see the context; None is all.
 
         Returns:
-            (B, N, C).
+            (B, N, out_channels).
         """
         count, ahead = tokens.shape[1], context.shape[1]
         x = self.embed(tokens) + sincos(positions, self.width)

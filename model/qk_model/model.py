@@ -8,6 +8,7 @@ reference images.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,14 +123,18 @@ class QueryKontext(Trunk):
         head: bool = False,
     ) -> Tensor:
         """Estimate the clean latents behind the gate, (B, C, h, w) to the same."""
-        tokens, grid = self.patchify(x)
+        sees = self.low_level is not None and low_level
+        tokens, grid = self.patchify(self._beside(x, scene, sees=sees))
         sequence, places = [tokens], [target_positions(*grid)]
-        if self.low_level is not None and low_level:
+        if self.low_level is not None and sees:
+            blank = tokens.shape[2] - self.channels
             if scene.source is not None:
-                sequence.append(self.low_level(self.patchify(scene.source)[0], reference=False))
+                seen = self.low_level(self.patchify(scene.source)[0], reference=False)
+                sequence.append(F.pad(seen, (0, blank)))
                 places.append(source_positions(*grid))
             for number, latents in enumerate(scene.references, start=1):
-                sequence.append(self.low_level(self.patchify(latents)[0], reference=True))
+                seen = self.low_level(self.patchify(latents)[0], reference=True)
+                sequence.append(F.pad(seen, (0, blank)))
                 places.append(reference_positions(*grid, number))
         denoiser = self.head if head else self.mmdit
         assert denoiser is not None
@@ -137,6 +142,25 @@ class QueryKontext(Trunk):
         output = denoiser(torch.cat(sequence, dim=1), positions, context, mask, sigma, self.config.fusion_depth)
         output = self.unpatchify(output[:, : tokens.shape[1]].float(), grid)
         return flow.to_clean(self.config.flow, output, x, sigma)
+
+    def _beside(self, x: Tensor, scene: Scene, *, sees: bool) -> Tensor:
+        """The noisy latents with what the preset puts beside them in channels, as FLUX.1 Fill has it.
+
+        Args:
+            x: (B, C, h, w).
+            scene: Its source (zeros where there is none) and its gate (open where there is none).
+            sees: Whether the source may be seen.
+
+        Returns:
+            (B, C to 2 · C + 1, h, w).
+        """
+        stack = [x]
+        if self.config.low_level.aligned:
+            stack.append(scene.source if sees and scene.source is not None else torch.zeros_like(x))
+        if self.config.gate.shown:
+            gate = torch.ones_like(x[:, :1]) if scene.gate is None else scene.gate.detach()
+            stack.append(gate.to(x.dtype))
+        return torch.cat(stack, dim=1)
 
     def forward(self, batch: Batch, stage: Stage, seed: int) -> dict[str, Tensor]:
         """The losses of a batch; `loss` is what to minimise. All chance comes from the seed."""
@@ -196,13 +220,18 @@ class QueryKontext(Trunk):
         tokens = torch.where(dropped[:, None, None], self.tokens.null.to(context.tokens.dtype), context.tokens)
         start = noise
         if scene.gate is not None and scene.source is not None:
-            gate = (
-                scene.gate.detach()
-            )  # the start is given; what the gate learns, it learns from the estimate and the mask
+            gate = scene.gate.detach()  # the start is given; without a mask the gate learns from the estimate alone
             start = gate * noise + (1 - gate) * scene.source
+            if (
+                batch.edit_mask is not None
+            ):  # … and with one from the mask alone: the flow would close what it cannot draw
+                scene = dataclasses.replace(scene, gate=gate)
         x = flow.mix(clean, start, sigma)
         estimate = self.estimate(x, sigma, tokens, context.mask, scene, low_level=low_level, head=head)
-        return flow.loss(self.config.flow, _behind(estimate, scene), clean, sigma)
+        loss = flow.loss(self.config.flow, _behind(estimate, scene), clean, sigma)
+        # Behind a gate there is an error only where it is open: the mean over that part, so that edits weigh as much
+        # as whole pictures do, however small they are.
+        return loss if scene.gate is None else loss / scene.gate.detach().mean().clamp(min=1e-3)
 
     # ---- sampling ----
 
