@@ -3,7 +3,8 @@
 Learnable queries → a diffusion transformer (the prior) that flow-matches *semantic image features* → a separate
 diffusion decoder from features to pixels. The feature encoder is trained here, on captions and coarse pixels, and then
 frozen; CLIP is what it stands for. BLIP3-o itself does not edit; what its successor BLIP3o-NEXT adds for that is here
-too, or every background would be lost: the source's features enter the prior, and its VAE latents the decoder.
+too, or every background would be lost: the source's features enter the prior, and its VAE latents the decoder, both
+as tokens and in the channels of the same place, as in Query-Kontext.
 
 Features have one token for each token of the latents (8 x 8 pixels in micro), so that the decoder takes them as
 channels of its own tokens, where the original resizes between grids.
@@ -89,9 +90,9 @@ class Blip3o(Network):
         size, context_dim = self.values.feature_channels, shared.kontext.context_dim
         self.encoder = FeatureEncoder(self.values.encoder, size, self.multiple)
         self.features_in = LowLevelEncoder(size)
-        self.prior = self.denoiser(self.values.prior, size, context_dim)
+        self.prior = self.denoiser(self.values.prior, 2 * size, context_dim, size)
         self.low_level = LowLevelEncoder(self.channels + size)
-        self.decoder = self.denoiser(self.values.decoder, self.channels + size, 1)
+        self.decoder = self.denoiser(self.values.decoder, 2 * self.channels + size, 1, self.channels)
         self.reader = FeatureReader(size, self.reader_of(shared.kontext.context_dim, CAPTION_LENGTH), self.multiple)
 
     # ---- training ----
@@ -136,10 +137,11 @@ class Blip3o(Network):
 
     def _imagine(self, x: Tensor, sigma: Tensor, context: Context, source: Tensor | None) -> Tensor:
         """The clean features in x, (B, F, h, w) to the same; of the VLM only the queries count."""
-        grid = (x.shape[2], x.shape[3])
-        sequence, places = [x.flatten(2).transpose(1, 2)], [target_positions(*grid)]
+        grid, count = (x.shape[2], x.shape[3]), x.shape[1]
+        aligned = torch.zeros_like(x) if source is None else source
+        sequence, places = [_tokens(torch.cat([x, aligned.to(x.dtype)], dim=1))], [target_positions(*grid)]
         if source is not None:
-            sequence.append(self.features_in(source.flatten(2).transpose(1, 2), reference=False))
+            sequence.append(F.pad(self.features_in(_tokens(source), reference=False), (0, count)))
             places.append(source_positions(*grid))
         positions = torch.cat(places).to(x.device)
         output = self.prior(torch.cat(sequence, dim=1), positions, context.query, context.query_mask, sigma)
@@ -149,16 +151,17 @@ class Blip3o(Network):
     def _decode(self, x: Tensor, sigma: Tensor, features: Tensor, source: tuple[Tensor, Tensor] | None) -> Tensor:
         """The clean latents in x, (B, C, h, w) to the same, from features and from the source's latents and features."""
         tokens, grid = self.patchify(x)
-        sequence, places = [_beside(tokens, features)], [target_positions(*grid)]
+        aligned = self.patchify(torch.zeros_like(x) if source is None else source[0])[0]
+        sequence, places = [torch.cat([_beside(tokens, features), aligned], dim=2)], [target_positions(*grid)]
         if source is not None:
-            latents, source_features = source
-            sequence.append(self.low_level(_beside(self.patchify(latents)[0], source_features), reference=False))
+            seen = self.low_level(_beside(aligned, source[1]), reference=False)
+            sequence.append(F.pad(seen, (0, self.channels)))
             places.append(source_positions(*grid))
         positions = torch.cat(places).to(x.device)
         nothing = tokens.new_zeros(len(x), 1, 1)
         mask = torch.ones(len(x), 1, dtype=torch.bool, device=x.device)
         output = self.decoder(torch.cat(sequence, dim=1), positions, nothing, mask, sigma)
-        output = self.unpatchify(output[:, : tokens.shape[1], : self.channels].float(), grid)
+        output = self.unpatchify(output[:, : tokens.shape[1]].float(), grid)
         return flow.to_clean(self.config.flow, output, x, sigma)
 
     def _source(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
@@ -200,4 +203,9 @@ def _draw(config: ModelConfig, clean: Tensor, generator: torch.Generator) -> tup
 
 def _beside(tokens: Tensor, features: Tensor) -> Tensor:
     """Tokens (B, N, C) with the features (B, F, h, w) of the same places behind them: (B, N, C + F)."""
-    return torch.cat([tokens, features.flatten(2).transpose(1, 2).to(tokens.dtype)], dim=2)
+    return torch.cat([tokens, _tokens(features).to(tokens.dtype)], dim=2)
+
+
+def _tokens(features: Tensor) -> Tensor:
+    """(B, F, h, w) to (B, h · w, F)."""
+    return features.flatten(2).transpose(1, 2)

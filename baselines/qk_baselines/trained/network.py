@@ -99,9 +99,9 @@ class Network(Trunk):
 
     # ---- parts ----
 
-    def denoiser(self, size: Size, channels: int, context_dim: int) -> LeanMMDiT:
-        """A diffusion transformer on tokens of so many channels."""
-        return LeanMMDiT(channels, context_dim, size.width, size.depth, size.num_heads)
+    def denoiser(self, size: Size, channels: int, context_dim: int, out_channels: int) -> LeanMMDiT:
+        """A diffusion transformer from tokens of so many channels to tokens of so many."""
+        return LeanMMDiT(channels, context_dim, size.width, size.depth, size.num_heads, out_channels)
 
     def reader_of(self, width: int, length: int) -> AnswerReader:
         """A reader that writes up to `length` words."""

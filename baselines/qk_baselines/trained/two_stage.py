@@ -49,7 +49,7 @@ class TwoStage(Network):
         self.reader = self.reader_of(context_dim, CHANGE_LENGTH)
         width = self.values.inpainter.width
         self.words = Words(len(self.tokenizer), width, CHANGE_LENGTH)
-        self.inpainter = self.denoiser(self.values.inpainter, 2 * self.channels + patch**2, width)
+        self.inpainter = self.denoiser(self.values.inpainter, 2 * self.channels + patch**2, width, self.channels)
 
     # ---- training ----
 
@@ -118,7 +118,7 @@ class TwoStage(Network):
         tokens, grid = self.patchify(torch.cat([x, cut, region], dim=1))  # all in the channels of 64 tokens
         positions = target_positions(*grid).to(x.device)
         output = self.inpainter(tokens, positions, self.words(ids), mask, sigma)
-        output = self.unpatchify(output[:, :, : self.channels].float(), grid)
+        output = self.unpatchify(output.float(), grid)
         return region * flow.to_clean(self.config.flow, output, x, sigma) + (1 - region) * source
 
     def inpaint(

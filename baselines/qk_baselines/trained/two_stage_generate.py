@@ -42,9 +42,9 @@ class TwoStageGenerate(Network):
         words, drawer, editor = len(self.tokenizer), self.values.drawer, self.values.editor
         self.reader = self.reader_of(shared.kontext.context_dim, CAPTION_LENGTH)
         self.drawer_words = Words(words, drawer.width, CAPTION_LENGTH)
-        self.drawer = self.denoiser(drawer, self.channels, drawer.width)
+        self.drawer = self.denoiser(drawer, self.channels, drawer.width, self.channels)
         self.editor_words = Words(words, editor.width, shared.max_text_tokens["edit"])
-        self.editor = self.denoiser(editor, 3 * self.channels, editor.width)
+        self.editor = self.denoiser(editor, 3 * self.channels, editor.width, self.channels)
 
     # ---- training ----
 
@@ -90,7 +90,7 @@ class TwoStageGenerate(Network):
         tokens, grid = self.patchify(torch.cat([x, source, draft], dim=1))
         positions = target_positions(*grid).to(x.device)
         output = self.editor(tokens, positions, self.editor_words(batch.input_ids), batch.mask, sigma)
-        output = self.unpatchify(output[:, :, : self.channels].float(), grid)
+        output = self.unpatchify(output.float(), grid)
         return flow.to_clean(self.config.flow, output, x, sigma)
 
     # ---- use ----
