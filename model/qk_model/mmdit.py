@@ -122,6 +122,11 @@ class FluxMMDiT(nn.Module):
         self.model.save_pretrained(folder)
 
     @property
+    def config(self) -> Any:
+        """The library's config."""
+        return self.model.config
+
+    @property
     def lora_targets(self) -> list[str]:
         """Names of the linear layers that LoRA adapts: attention of image and context stream."""
         return ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
@@ -138,7 +143,7 @@ class FluxMMDiT(nn.Module):
         """Denoise; arguments as in `LeanMMDiT.forward`. Context that does not count is zeroed, as Flux pads its own."""
         if fusion_depth is not None:
             raise UsageError("fusion_depth is a switch of the lean block", "leave it null with `block: library`")
-        config: Any = self.model.config
+        config = self.config
         context = context * mask[:, :, None]
         pooled = context.sum(dim=1) / mask.sum(dim=1, keepdim=True)  # (B, E)
         return self.model(  # type: ignore[no-any-return]

@@ -80,6 +80,8 @@ class QueryKontext(Trunk):
         self.mmdit = mmdit if mmdit is not None else _named("mmdit", make_mmdit, config.mmdit)
         self.latent_channels, self.factor = vae.shape(self.vae)
         self.channels = self.latent_channels * config.low_level.patch**2
+        beside = self.latent_channels * config.low_level.aligned + config.gate.shown
+        _check_channels(self.mmdit, self.channels + beside * config.low_level.patch**2)
         context_dim = config.kontext.context_dim
         self.tokens = KontextTokens(config, self.vlm.width)
         self.connector = Connector(self.vlm.width, config.kontext.connector_hidden, context_dim)
@@ -372,6 +374,21 @@ def _named(name: str, make: Callable[[S], T], what: S) -> T:
         raise UsageError(
             f"{name}: {pretrained} cannot be loaded ({why})", f"download it, then --set {key}=FOLDER"
         ) from None
+
+
+def _check_channels(mmdit: LeanMMDiT | FluxMMDiT, channels: int) -> None:
+    """Refuse a denoiser for tokens of another size than the target's.
+
+    Raises:
+        UsageError: It takes more or fewer channels.
+    """
+    takes = int(mmdit.config["in_channels"])
+    if takes != channels:
+        raise UsageError(
+            f"the mmdit takes tokens of {takes} channels, and the target's have {channels}",
+            f"set in_channels of model.mmdit.arguments to {channels}, "
+            "or change model.low_level.aligned, model.gate.shown or model.low_level.patch",
+        )
 
 
 def make_reader(model: QueryKontext) -> AnswerReader:

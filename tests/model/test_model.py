@@ -14,8 +14,9 @@ from qk_model.config import Part, Preset, load_preset
 from qk_model.data import TrainingBatches, to_pixels
 from qk_model.infer import Job, Made, make
 from qk_model.mmdit import FluxMMDiT
-from qk_model.model import QueryKontext
+from qk_model.model import QueryKontext, Scene
 from qk_model.positions import reference_positions, sincos, source_positions, target_positions
+from qk_model.trunk import Batch
 from qk_model.vlm import LeanVLM, QwenVLM
 from qk_tasks.scenes import SUITE
 from tiny_presets import LEAN, LIBRARY
@@ -117,6 +118,45 @@ def test_what_is_switched_off_is_not_there() -> None:
     assert model.gate is None
     assert model.low_level is None
     assert model.tokens.queries.numel() == 0
+
+
+@pytest.mark.parametrize("switch", ["model.low_level.aligned", "model.gate.shown"])
+def test_what_stands_beside_the_noise_must_fit_the_denoiser(switch: str) -> None:
+    with pytest.raises(UsageError, match=r"takes tokens of 36 channels, and the target.s have (20|32) \(set in_channels"):
+        QueryKontext(load_preset("micro", {**LEAN, switch: False}).model)
+
+
+def test_the_source_is_seen_in_channels_only_where_its_tokens_are(lean: Preset) -> None:
+    model = QueryKontext(lean.model).eval()
+    _open_up(model)
+    context, mask = torch.randn(2, 3, 32), torch.ones(2, 3, dtype=torch.bool)
+    x, sigma = torch.randn(2, 4, 8, 8), torch.full((2,), 0.5)
+    one, other = (Scene(torch.randn(2, 4, 8, 8), (), torch.ones(2, 1, 8, 8), None) for _ in range(2))
+
+    def estimate(scene: Scene, low_level: bool) -> torch.Tensor:
+        return model.estimate(x, sigma, context, mask, scene, low_level=low_level)
+
+    assert torch.equal(estimate(one, False), estimate(other, False))
+    assert not torch.equal(estimate(one, True), estimate(other, True))
+    model.low_level = None  # no tokens, by ablation: nothing of the source at all
+    assert torch.equal(estimate(one, True), estimate(other, True))
+
+
+def test_the_gate_learns_from_the_mask_where_there_is_one_and_from_the_flow_where_there_is_none(lean: Preset) -> None:
+    stage = dataclasses.replace(lean.training.stages["3"], query_ratio=1.0, trained=("gate", "mmdit"), gate_weight=0.0)
+    model = QueryKontext(lean.model)
+    stages.prepare(model, lean, stage)
+    _open_up(model)
+    batch = TrainingBatches(lean.model, stage, "3", 0, model.tokenizer)[0]
+    assert model.gate is not None
+
+    def learns(batch: Batch) -> bool:
+        model.zero_grad()
+        model(batch, stage, 0)["loss"].backward()
+        return bool(model.gate.out.weight.grad.abs().sum() > 0)  # type: ignore[union-attr]
+
+    assert not learns(batch)
+    assert learns(batch._replace(edit_mask=None))
 
 
 def test_fusion_depth_is_refused_where_it_would_be_ignored() -> None:
