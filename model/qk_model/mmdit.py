@@ -50,13 +50,18 @@ class LeanMMDiT(ModelMixin, ConfigMixin):
         self.width, self.head_dim = width, width // num_heads
         self.embed = nn.Linear(in_channels, width)
         self.embed_context = nn.Linear(context_dim, width)
-        self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 6 * width))
+        self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 8 * width))
         self.blocks = nn.ModuleList(Block(width, num_heads, modulated=True) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, out_channels or in_channels)
         nn.init.zeros_(self.time[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.time[-1].bias)  # type: ignore[arg-type]
         nn.init.zeros_(self.out.weight)
         for block in self.blocks:
+            for layer in block.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.xavier_uniform_(layer.weight)
+                    nn.init.zeros_(layer.bias)
             nn.init.ones_(block.table[2])  # type: ignore[index]
             nn.init.ones_(block.table[5])  # type: ignore[index]
 
@@ -92,12 +97,13 @@ class LeanMMDiT(ModelMixin, ConfigMixin):
         x = torch.cat([self.embed_context(context), x], dim=1)  # (B, M + N, D)
         turn = rotary(F.pad(positions, (0, 0, ahead, 0)), self.head_dim)
         bias: Tensor | None = key_bias(F.pad(mask, (0, count), value=True))
-        time = self.time(get_timestep_embedding(sigma * 1000, self.width)).unflatten(1, (6, self.width))
+        time = self.time(get_timestep_embedding(sigma * 1000, self.width)).unflatten(1, (8, self.width))
+        time, last = time[:, :6], time[:, 6:, None]
         for number, block in enumerate(self.blocks):
             if number == fusion_depth:
                 x, bias, turn = x[:, -count:], None, (turn[0][ahead:], turn[1][ahead:])
             x = block(x, bias, turn, time)
-        return self.out(self.norm(x[:, -count:]))  # type: ignore[no-any-return]
+        return self.out(torch.addcmul(last[:, 0], self.norm(x[:, -count:]), 1 + last[:, 1]))  # type: ignore[no-any-return]
 
 
 class FluxMMDiT(nn.Module):
