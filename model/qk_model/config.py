@@ -89,7 +89,7 @@ class Region:
 class Flow:
     """Flow matching and its sampler."""
 
-    prediction: Literal["sample", "velocity", "preconditioned"]  # what the diffusion model puts out
+    prediction: Literal["sample", "velocity"]  # what the diffusion model puts out
     time_mean: float  # training times are drawn from a logistic normal
     time_std: float
     weight_cap: float  # the clean-image error is weighted by 1 / sigma², up to this

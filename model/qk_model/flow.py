@@ -30,18 +30,8 @@ def mix(clean: Tensor, start: Tensor, sigma: Tensor) -> Tensor:
 
 
 def to_clean(flow: Flow, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-    """The estimate of the clean latents in a network's output.
-
-    `preconditioned` is c_skip · x + c_out · output of Karras et al. 2022 (arXiv 2206.00364, table 1) for this flow and
-    latents of unit variance: an output of 0 is the best linear guess, so that nothing is spent on learning to copy x.
-    """
-    sigma = sigma[:, None, None, None]
-    if flow.prediction == "sample":
-        return output
-    if flow.prediction == "velocity":
-        return x - sigma * output
-    variance = (1 - sigma) ** 2 + sigma**2  # of x
-    return (1 - sigma) / variance * x + sigma / variance.sqrt() * output
+    """The estimate of the clean latents in a network's output."""
+    return output if flow.prediction == "sample" else x - sigma[:, None, None, None] * output
 
 
 def loss(flow: Flow, estimate: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
