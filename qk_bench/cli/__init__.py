@@ -26,7 +26,7 @@ from qk_bench.cli.sheet import sheet
 from qk_bench.cli.show import show
 from qk_bench.cli.site import site
 from qk_bench.cli.train import train
-from qk_bench.errors import QKBenchError
+from qk_bench.errors import QKBenchError, UsageError
 
 app = typer.Typer(
     name="qkbench",
@@ -86,6 +86,7 @@ _MisuseError: type[Exception] = typer.BadParameter.__bases__[0]
 def main() -> None:
     """Run the command line: a user's mistake is one line on stderr and an exit code, never a traceback."""
     try:
+        _check_encoding(sys.argv[1:])
         code = app(standalone_mode=False, prog_name="qkbench")
         sys.stdout.flush()
     except QKBenchError as error:
@@ -98,6 +99,19 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again
         sys.exit(141)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _check_encoding(arguments: list[str]) -> None:
+    """Refuse what cannot be written into a manifest.
+
+    Raises:
+        UsageError: An argument is not UTF-8.
+    """
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{argument!r} is not UTF-8", "rename the file or folder") from None
 
 
 def _misuse(error: Exception) -> str:

@@ -39,6 +39,13 @@ def test_unknown_verb_is_one_line(cli: Cli) -> None:
     assert "No such command 'rnu'" in err
 
 
+def test_a_name_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+    done = qkbench("run", "--task", "edit", "--out", str(tmp_path / "r\udcff"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "is not UTF-8" in done.stderr
+
+
 @pytest.mark.parametrize("what", ["models", "tasks", "metrics"])
 def test_list_as_table_and_json(what: str, cli: Cli) -> None:
     code, table, _ = cli("list", what)
