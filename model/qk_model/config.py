@@ -72,8 +72,10 @@ class LowLevel:
     """The low-level image encoder: VAE latents of source and reference images as tokens."""
 
     enabled: bool  # ablation switch: without it no stage sees source tokens
-    patch: int
+    patch: int  # latent positions a side of a target's token …
+    source_patch: int  # … and of a source's or reference's; a multiple of the former
     aligned: bool  # whether the target's tokens also have the source's latents of the same place in channels
+    copied: bool  # whether the diffusion model may put the source's latents in place of its own, by a mask it puts out
 
 
 @dataclass(frozen=True)

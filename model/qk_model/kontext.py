@@ -66,19 +66,25 @@ class Connector(nn.Module):
 class LowLevelEncoder(nn.Module):
     """VAE latents of source and reference images as tokens of the diffusion model.
 
-    The latents come from the model's own VAE; what is learned is how they enter: a map that starts as the identity, and
-    a mark that tells a source from a reference.
+    The latents come from the model's own VAE; what is learned is how they enter: a map that starts as the identity
+    where it can, and a mark that tells a source from a reference.
+
+    Args:
+        channels: Channels of a token of latents.
+        out_channels: Channels of a token of the diffusion model; None is as many.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, out_channels: int | None = None) -> None:
         super().__init__()
-        self.map = nn.Linear(channels, channels)
-        self.marks = nn.Parameter(torch.randn(2, channels) * 0.02)
-        nn.init.eye_(self.map.weight)
+        out_channels = out_channels or channels
+        self.map = nn.Linear(channels, out_channels)
+        self.marks = nn.Parameter(torch.randn(2, out_channels) * 0.02)
+        if out_channels >= channels:
+            nn.init.eye_(self.map.weight)
         nn.init.zeros_(self.map.bias)
 
     def forward(self, tokens: Tensor, *, reference: bool) -> Tensor:
-        """(B, N, C) to (B, N, C)."""
+        """(B, N, C) to (B, N, out_channels)."""
         return self.map(tokens) + self.marks[int(reference)]  # type: ignore[no-any-return]
 
 

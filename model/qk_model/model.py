@@ -80,8 +80,9 @@ class QueryKontext(Trunk):
         self.mmdit = mmdit if mmdit is not None else _named("mmdit", make_mmdit, config.mmdit)
         self.latent_channels, self.factor = vae.shape(self.vae)
         self.channels = self.latent_channels * config.low_level.patch**2
-        beside = self.latent_channels * config.low_level.aligned + config.gate.shown
-        _check_channels(self.mmdit, self.channels + beside * config.low_level.patch**2)
+        area = config.low_level.patch**2
+        inside = self.channels + (self.latent_channels * config.low_level.aligned + config.gate.shown) * area
+        _check_channels(self.mmdit, inside, self.channels + config.low_level.copied * area)
         context_dim = config.kontext.context_dim
         self.tokens = KontextTokens(config, self.vlm.width)
         self.connector = Connector(self.vlm.width, config.kontext.connector_hidden, context_dim)
@@ -90,7 +91,8 @@ class QueryKontext(Trunk):
             if config.gate.enabled
             else None
         )
-        self.low_level = LowLevelEncoder(self.channels) if config.low_level.enabled else None
+        source_channels = self.latent_channels * config.low_level.source_patch**2
+        self.low_level = LowLevelEncoder(source_channels, inside) if config.low_level.enabled else None
         self.head: LeanMMDiT | FluxMMDiT | None = None  # stage 1 only
         self.reader: AnswerReader | None = None  # pretraining only
 
@@ -129,21 +131,20 @@ class QueryKontext(Trunk):
         tokens, grid = self.patchify(self._beside(x, scene, sees=sees))
         sequence, places = [tokens], [target_positions(*grid)]
         if self.low_level is not None and sees:
-            blank = tokens.shape[2] - self.channels
+            side = self.config.low_level.source_patch
+            stride = side // self.config.low_level.patch
             if scene.source is not None:
-                seen = self.low_level(self.patchify(scene.source)[0], reference=False)
-                sequence.append(F.pad(seen, (0, blank)))
-                places.append(source_positions(*grid))
+                sequence.append(self.low_level(self.patchify(scene.source, side)[0], reference=False))
+                places.append(source_positions(*grid, stride))
             for number, latents in enumerate(scene.references, start=1):
-                seen = self.low_level(self.patchify(latents)[0], reference=True)
-                sequence.append(F.pad(seen, (0, blank)))
-                places.append(reference_positions(*grid, number))
+                sequence.append(self.low_level(self.patchify(latents, side)[0], reference=True))
+                places.append(reference_positions(*grid, number, stride))
         denoiser = self.head if head else self.mmdit
         assert denoiser is not None
         positions = torch.cat(places).to(x.device)
         output = denoiser(torch.cat(sequence, dim=1), positions, context, mask, sigma, self.config.fusion_depth)
         output = self.unpatchify(output[:, : tokens.shape[1]].float(), grid)
-        return flow.to_clean(self.config.flow, output, x, sigma)
+        return self.clean(output, x, sigma, scene.source if sees else None)
 
     def _beside(self, x: Tensor, scene: Scene, *, sees: bool) -> Tensor:
         """The noisy latents with what the preset puts beside them in channels, as FLUX.1 Fill has it.
@@ -376,18 +377,19 @@ def _named(name: str, make: Callable[[S], T], what: S) -> T:
         ) from None
 
 
-def _check_channels(mmdit: LeanMMDiT | FluxMMDiT, channels: int) -> None:
+def _check_channels(mmdit: LeanMMDiT | FluxMMDiT, inside: int, outside: int) -> None:
     """Refuse a denoiser for tokens of another size than the target's.
 
     Raises:
-        UsageError: It takes more or fewer channels.
+        UsageError: It takes or puts out more or fewer channels.
     """
     takes = int(mmdit.config["in_channels"])
-    if takes != channels:
+    gives = int(mmdit.config["out_channels"] or takes)
+    if (takes, gives) != (inside, outside):
         raise UsageError(
-            f"the mmdit takes tokens of {takes} channels, and the target's have {channels}",
-            f"set in_channels of model.mmdit.arguments to {channels}, "
-            "or change model.low_level.aligned, model.gate.shown or model.low_level.patch",
+            f"the mmdit makes tokens of {gives} channels from {takes}, the target's have {outside} and {inside}",
+            f"set in_channels of model.mmdit.arguments to {inside} and out_channels to {outside}, "
+            "or change patch, aligned and copied of model.low_level and model.gate.shown",
         )
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qk_model import vae
+from qk_model import flow, vae
 from qk_model.config import Mode, ModelConfig
 from qk_model.kontext import Connector, KontextTokens, RegionQuery
 from qk_model.vlm import LeanVLM, QwenVLM
@@ -76,13 +76,25 @@ class Trunk(nn.Module):
     @property
     def multiple(self) -> int:
         """Sides of images must be multiples of this many pixels."""
-        return self.factor * self.config.low_level.patch
+        return self.factor * self.config.low_level.source_patch
 
-    def patchify(self, latents: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """(B, C, h, w) to (B, N, C · p · p), and the grid of the N tokens."""
-        folded = F.pixel_unshuffle(latents, self.config.low_level.patch)
+    def patchify(self, latents: Tensor, patch: int | None = None) -> tuple[Tensor, tuple[int, int]]:
+        """(B, C, h, w) to (B, N, C · p · p), and the grid of the N tokens; p is the target's unless it is given."""
+        folded = F.pixel_unshuffle(latents, patch or self.config.low_level.patch)
         return folded.flatten(2).transpose(1, 2), (folded.shape[2], folded.shape[3])
 
     def unpatchify(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """The inverse of `patchify`."""
         return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, grid), self.config.low_level.patch)
+
+    def clean(self, output: Tensor, x: Tensor, sigma: Tensor, source: Tensor | None) -> Tensor:
+        """The estimate of the clean latents in what a diffusion model puts out, (B, C or C + 1, h, w) to (B, C, h, w).
+
+        A last channel beyond the latents' is a mask: where it is open the source's latents stand in place of the
+        model's own, so that nothing has to be drawn that can be copied.
+        """
+        own = flow.to_clean(self.config.flow, output[:, : x.shape[1]], x, sigma)
+        if source is None or output.shape[1] == x.shape[1]:
+            return own
+        mask = (4 * output[:, -1:]).sigmoid()  # 4: it decides sooner
+        return mask * source + (1 - mask) * own

@@ -28,6 +28,7 @@ def test_positions_are_shifted_as_the_paper_says() -> None:
     assert target_positions(2, 3).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
     assert source_positions(2, 3).tolist()[-1] == [-1, -2]
     assert reference_positions(2, 3, 2).tolist()[0] == [4, 6]
+    assert source_positions(4, 4, stride=2).tolist() == [[-0.5, -0.5], [-0.5, -2.5], [-2.5, -0.5], [-2.5, -2.5]]
 
 
 def test_a_source_token_shares_its_absolute_embedding_with_the_target_token_it_mirrors() -> None:
@@ -109,9 +110,9 @@ def test_what_is_switched_off_is_not_there() -> None:
     assert model.tokens.queries.numel() == 0
 
 
-@pytest.mark.parametrize("switch", ["model.low_level.aligned", "model.gate.shown"])
+@pytest.mark.parametrize("switch", ["model.low_level.aligned", "model.low_level.copied", "model.gate.shown"])
 def test_what_stands_beside_the_noise_must_fit_the_denoiser(switch: str) -> None:
-    with pytest.raises(UsageError, match=r"takes tokens of 36 channels, and the target.s have (20|32) \(set in_channels"):
+    with pytest.raises(UsageError, match=r"makes tokens of 20 channels from 36, the target's have \d+ and \d+ \(set"):
         QueryKontext(load_preset("micro", {**LEAN, switch: False}).model)
 
 

@@ -88,12 +88,13 @@ class Blip3o(Network):
         super().__init__(shared, own, tokenizer)
         self.values: Blip3oConfig = own_config(self.name, own)
         size, context_dim = self.values.feature_channels, shared.kontext.context_dim
-        self.encoder = FeatureEncoder(self.values.encoder, size, self.multiple)
+        side = self.factor * shared.low_level.patch  # pixels a side of a token
+        self.encoder = FeatureEncoder(self.values.encoder, size, side)
         self.features_in = LowLevelEncoder(size)
         self.prior = self.denoiser(self.values.prior, 2 * size, context_dim, size)
         self.low_level = LowLevelEncoder(self.channels + size)
-        self.decoder = self.denoiser(self.values.decoder, 2 * self.channels + size, 1, self.channels)
-        self.reader = FeatureReader(size, self.reader_of(shared.kontext.context_dim, CAPTION_LENGTH), self.multiple)
+        self.decoder = self.denoiser(self.values.decoder, 2 * self.channels + size, 1, self.channels_out)
+        self.reader = FeatureReader(size, self.reader_of(shared.kontext.context_dim, CAPTION_LENGTH), side)
 
     # ---- training ----
 
@@ -162,7 +163,7 @@ class Blip3o(Network):
         mask = torch.ones(len(x), 1, dtype=torch.bool, device=x.device)
         output = self.decoder(torch.cat(sequence, dim=1), positions, nothing, mask, sigma)
         output = self.unpatchify(output[:, : tokens.shape[1]].float(), grid)
-        return flow.to_clean(self.config.flow, output, x, sigma)
+        return self.clean(output, x, sigma, None if source is None else source[0])
 
     def _source(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """Latents and features of an edit's source."""

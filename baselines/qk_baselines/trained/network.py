@@ -60,7 +60,9 @@ class Network(Trunk):
         self.vlm = make_vlm(_bare(shared.vlm))
         self.vae = vae.make_vae(_bare(shared.vae))
         self.latent_channels, self.factor = vae.shape(self.vae)
-        self.channels = self.latent_channels * shared.low_level.patch**2
+        area = shared.low_level.patch**2
+        self.channels = self.latent_channels * area
+        self.channels_out = self.channels + shared.low_level.copied * area  # of a denoiser that sees the source
         self.tokens = KontextTokens(shared, self.vlm.width)
         self.connector = Connector(self.vlm.width, shared.kontext.connector_hidden, shared.kontext.context_dim)
 

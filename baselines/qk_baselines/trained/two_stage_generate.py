@@ -44,7 +44,7 @@ class TwoStageGenerate(Network):
         self.drawer_words = Words(words, drawer.width, CAPTION_LENGTH)
         self.drawer = self.denoiser(drawer, self.channels, drawer.width, self.channels)
         self.editor_words = Words(words, editor.width, shared.max_text_tokens["edit"])
-        self.editor = self.denoiser(editor, 3 * self.channels, editor.width, self.channels)
+        self.editor = self.denoiser(editor, 3 * self.channels, editor.width, self.channels_out)
 
     # ---- training ----
 
@@ -90,8 +90,7 @@ class TwoStageGenerate(Network):
         tokens, grid = self.patchify(torch.cat([x, source, draft], dim=1))
         positions = target_positions(*grid).to(x.device)
         output = self.editor(tokens, positions, self.editor_words(batch.input_ids), batch.mask, sigma)
-        output = self.unpatchify(output.float(), grid)
-        return flow.to_clean(self.config.flow, output, x, sigma)
+        return self.clean(self.unpatchify(output.float(), grid), x, sigma, source)
 
     # ---- use ----
 
