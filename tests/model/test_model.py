@@ -111,7 +111,9 @@ def test_what_is_switched_off_is_not_there() -> None:
 
 @pytest.mark.parametrize("switch", ["model.low_level.aligned", "model.gate.shown"])
 def test_what_stands_beside_the_noise_must_fit_the_denoiser(switch: str) -> None:
-    with pytest.raises(UsageError, match=r"takes tokens of 36 channels, and the target.s have (20|32) \(set in_channels"):
+    with pytest.raises(
+        UsageError, match=r"takes tokens of 36 channels, and the target.s have (20|32) \(set in_channels"
+    ):
         QueryKontext(load_preset("micro", {**LEAN, switch: False}).model)
 
 
