@@ -79,8 +79,8 @@ class QueryKontext(Trunk):
         self.vae = autoencoder if autoencoder is not None else _named("vae", vae.make_vae, config.vae)
         self.mmdit = mmdit if mmdit is not None else _named("mmdit", make_mmdit, config.mmdit)
         self.latent_channels, self.factor = vae.shape(self.vae)
-        self.channels = self.latent_channels * config.low_level.patch**2
         area = config.low_level.patch**2
+        self.channels = self.latent_channels * area
         inside = self.channels + (self.latent_channels * config.low_level.aligned + config.gate.shown) * area
         _check_channels(self.mmdit, inside, self.channels + config.low_level.copied * area)
         context_dim = config.kontext.context_dim
@@ -225,9 +225,7 @@ class QueryKontext(Trunk):
         if scene.gate is not None and scene.source is not None:
             gate = scene.gate.detach()  # the start is given; without a mask the gate learns from the estimate alone
             start = gate * noise + (1 - gate) * scene.source
-            if (
-                batch.edit_mask is not None
-            ):  # … and with one from the mask alone: the flow would close what it cannot draw
+            if batch.edit_mask is not None:  # with one, from the mask alone: the flow would close what it cannot draw
                 scene = dataclasses.replace(scene, gate=gate)
         x = flow.mix(clean, start, sigma)
         estimate = self.estimate(x, sigma, tokens, context.mask, scene, low_level=low_level, head=head)
