@@ -77,6 +77,13 @@ class LowLevel:
     aligned: bool  # whether the target's tokens also have the source's latents of the same place in channels
     copied: bool  # whether the diffusion model may put the source's latents in place of its own, by a mask it puts out
 
+    def __post_init__(self) -> None:
+        if self.patch < 1 or self.source_patch < 1 or self.source_patch % self.patch:
+            raise UsageError(
+                f"model.low_level.source_patch is {self.source_patch}, patch is {self.patch}",
+                "make the former a multiple of the latter",
+            )
+
 
 @dataclass(frozen=True)
 class Region:
@@ -94,7 +101,8 @@ class Flow:
     prediction: Literal["sample", "velocity"]  # what the diffusion model puts out
     time_mean: float  # training times are drawn from a logistic normal
     time_std: float
-    weight_cap: float  # the clean-image error is weighted by 1 / sigma², up to this
+    error: Literal["squared", "log"]  # what is minimised: the squared error, or its logarithm, sample by sample
+    weight_cap: float  # a squared error of the clean latents is weighted by 1 / sigma², up to this
     context_dropout: float  # share of training samples without context, for guidance
     scheduler: str  # a class of diffusers.schedulers
     shift: float

@@ -34,10 +34,28 @@ def to_clean(flow: Flow, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
     return output if flow.prediction == "sample" else x - sigma[:, None, None, None] * output
 
 
-def loss(flow: Flow, estimate: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
-    """Mean squared error of the clean estimate times 1 / σ², which is that of the velocity; capped near σ = 0."""
-    weight = (1 / sigma**2).clamp(max=flow.weight_cap)
-    return (weight * ((estimate - clean) ** 2).mean(dim=(1, 2, 3))).mean()
+def loss(flow: Flow, estimate: Tensor, clean: Tensor, sigma: Tensor, share: Tensor | None = None) -> Tensor:
+    """What to minimise, from estimates of the clean latents.
+
+    `squared`: the mean squared error times 1 / σ², which is that of the velocity; capped near σ = 0. `log`: the mean
+    of the logarithm of each sample's squared error, whose gradient is that of the error divided by itself (MeanFlow's
+    adaptive weight with p = 1, Geng et al. 2025, arXiv 2505.13447): what can be drawn exactly is not drowned by what
+    cannot be known.
+
+    Args:
+        flow: Says which.
+        estimate: (B, C, H, W).
+        clean: The same.
+        sigma: (B,).
+        share: (B,) the share of each picture that may differ: errors are averaged over as much, so that edits weigh as
+            much as whole pictures do, however small they are.
+    """
+    error = ((estimate - clean) ** 2).mean(dim=(1, 2, 3))
+    if share is not None:
+        error = error / share.clamp(min=1e-3)
+    if flow.error == "log":
+        return (error + 1e-3).log().mean()
+    return ((1 / sigma**2).clamp(max=flow.weight_cap) * error).mean()
 
 
 @torch.no_grad()

@@ -174,3 +174,25 @@ def make_mmdit(part: Part) -> MMDiT:
         folder, _, subfolder = part.pretrained.partition("#")
         return kind.from_pretrained(folder, subfolder=subfolder or None)  # type: ignore[no-any-return]
     return FluxMMDiT.from_arguments(part.arguments) if part.block == "library" else LeanMMDiT(**part.arguments)
+
+
+def check_channels(name: str, denoiser: MMDiT, inside: int, outside: int) -> None:
+    """Refuse a denoiser for tokens of another size than the target's.
+
+    Args:
+        name: `mmdit`, or `head` for stage 1's.
+        denoiser: It.
+        inside: Channels of the target's tokens as they go in …
+        outside: … and as they come out.
+
+    Raises:
+        UsageError: It takes or puts out more or fewer channels.
+    """
+    takes = int(denoiser.config["in_channels"])
+    gives = int(denoiser.config["out_channels"] or takes)
+    if (takes, gives) != (inside, outside):
+        raise UsageError(
+            f"the {name} makes tokens of {gives} channels from {takes}, the target's have {outside} and {inside}",
+            f"set in_channels of model.{name}.arguments to {inside} and out_channels to {outside}, "
+            "or change patch, aligned and copied of model.low_level and model.gate.shown",
+        )

@@ -26,7 +26,7 @@ from qk_model import flow, vae
 from qk_model.config import ModelConfig, Part, Stage, model_config, to_json
 from qk_model.gate import CrossModalGate
 from qk_model.kontext import Connector, KontextTokens, LowLevelEncoder
-from qk_model.mmdit import FluxMMDiT, LeanMMDiT, make_mmdit
+from qk_model.mmdit import FluxMMDiT, LeanMMDiT, check_channels, make_mmdit
 from qk_model.positions import reference_positions, source_positions, target_positions
 from qk_model.reader import AnswerReader
 from qk_model.tokenizer import load_tokenizer
@@ -82,7 +82,8 @@ class QueryKontext(Trunk):
         area = config.low_level.patch**2
         self.channels = self.latent_channels * area
         inside = self.channels + (self.latent_channels * config.low_level.aligned + config.gate.shown) * area
-        _check_channels(self.mmdit, inside, self.channels + config.low_level.copied * area)
+        self.token_channels = inside, self.channels + config.low_level.copied * area  # of the target's, in and out
+        check_channels("mmdit", self.mmdit, *self.token_channels)
         context_dim = config.kontext.context_dim
         self.tokens = KontextTokens(config, self.vlm.width)
         self.connector = Connector(self.vlm.width, config.kontext.connector_hidden, context_dim)
@@ -229,10 +230,8 @@ class QueryKontext(Trunk):
                 scene = dataclasses.replace(scene, gate=gate)
         x = flow.mix(clean, start, sigma)
         estimate = self.estimate(x, sigma, tokens, context.mask, scene, low_level=low_level, head=head)
-        loss = flow.loss(self.config.flow, _behind(estimate, scene), clean, sigma)
-        # Behind a gate there is an error only where it is open: the mean over that part, so that edits weigh as much
-        # as whole pictures do, however small they are.
-        return loss if scene.gate is None else loss / scene.gate.detach().mean().clamp(min=1e-3)
+        share = None if scene.gate is None else scene.gate.detach().mean(dim=(1, 2, 3))  # behind it there is no error
+        return flow.loss(self.config.flow, _behind(estimate, scene), clean, sigma, share)
 
     # ---- sampling ----
 
@@ -373,22 +372,6 @@ def _named(name: str, make: Callable[[S], T], what: S) -> T:
         raise UsageError(
             f"{name}: {pretrained} cannot be loaded ({why})", f"download it, then --set {key}=FOLDER"
         ) from None
-
-
-def _check_channels(mmdit: LeanMMDiT | FluxMMDiT, inside: int, outside: int) -> None:
-    """Refuse a denoiser for tokens of another size than the target's.
-
-    Raises:
-        UsageError: It takes or puts out more or fewer channels.
-    """
-    takes = int(mmdit.config["in_channels"])
-    gives = int(mmdit.config["out_channels"] or takes)
-    if (takes, gives) != (inside, outside):
-        raise UsageError(
-            f"the mmdit makes tokens of {gives} channels from {takes}, the target's have {outside} and {inside}",
-            f"set in_channels of model.mmdit.arguments to {inside} and out_channels to {outside}, "
-            "or change patch, aligned and copied of model.low_level and model.gate.shown",
-        )
 
 
 def make_reader(model: QueryKontext) -> AnswerReader:

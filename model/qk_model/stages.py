@@ -11,7 +11,7 @@ from torch import nn
 
 from qk_bench.errors import UsageError
 from qk_model.config import Preset, Stage
-from qk_model.mmdit import make_mmdit
+from qk_model.mmdit import check_channels, make_mmdit
 from qk_model.model import QueryKontext, make_reader
 
 LORA = "_lora"
@@ -47,6 +47,7 @@ def prepare(model: QueryKontext, preset: Preset, stage: Stage) -> Adapters:
     """
     if stage.denoiser == "head" and model.head is None:
         model.head = make_mmdit(preset.model.head)
+        check_channels("head", model.head, *model.token_channels)
     if stage.objective == "vlm" and model.reader is None:
         model.reader = make_reader(model)
     model.requires_grad_(False)

@@ -116,6 +116,29 @@ def test_what_stands_beside_the_noise_must_fit_the_denoiser(switch: str) -> None
         QueryKontext(load_preset("micro", {**LEAN, switch: False}).model)
 
 
+def test_what_stands_beside_the_noise_must_fit_the_head_of_stage_1() -> None:
+    preset = load_preset("micro", {**LEAN, "model.head.arguments": {**LEAN["model.head.arguments"], "in_channels": 20}})
+    with pytest.raises(UsageError, match="the head makes tokens of"):
+        stages.prepare(QueryKontext(preset.model), preset, preset.training.stages["1"])
+
+
+def test_source_tokens_are_made_of_whole_target_tokens() -> None:
+    with pytest.raises(UsageError, match="source_patch is 3, patch is 2"):
+        load_preset("micro", {**LEAN, "model.low_level.source_patch": 3})
+
+
+def test_where_the_mask_it_puts_out_is_open_the_source_stands(lean: Preset) -> None:
+    model = QueryKontext(lean.model)
+    x, source, sigma = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.full((2,), 0.5)
+    own = torch.randn(2, 4, 8, 8)
+    mask = torch.full((2, 1, 8, 8), -20.0)
+    mask[:, :, :4] = 20.0
+    clean = model.clean(torch.cat([own, mask], dim=1), x, sigma, source)
+    assert torch.allclose(clean[:, :, :4], source[:, :, :4])
+    assert torch.allclose(clean[:, :, 4:], own[:, :, 4:])
+    assert torch.equal(model.clean(torch.cat([own, mask], dim=1), x, sigma, None), own)  # nothing to copy
+
+
 def test_the_source_is_seen_in_channels_only_where_its_tokens_are(lean: Preset) -> None:
     model = QueryKontext(lean.model).eval()
     _open_up(model)
