@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qk_bench import stats
-from qk_bench.compare.records import ALL_TASKS, Comparison, Kind, Rank, Ranking, Report, Side, Verdict
+from qk_bench.compare.records import ALL_TASKS, Comparison, Kind, Rank, Ranking, Report, Side, Verdict, finite
 from qk_bench.compare.scores import Entrant, Field, Floats, TaskScores, codes_of, pooled
+from qk_bench.compare.sets import set_metrics
 from qk_bench.errors import NotComparableError, UsageError
 from qk_bench.records import SUCCESS, MetricColumn
 
@@ -95,7 +96,7 @@ def compare(question: Question) -> Report:
         *_concluded(primary, stats.holm([r.p for r in primary]), "primary", question),
         *_concluded(exploratory, stats.benjamini_hochberg([r.p for r in exploratory]), "exploratory", question),
     ]
-    comparisons += _set_metrics(question, columns)
+    comparisons += set_metrics(question, columns)
     return Report(
         alpha=question.alpha,
         confidence=CONFIDENCE,
@@ -197,8 +198,8 @@ def _means(question: Question, block: TaskScores, columns: dict[str, MetricColum
 
     shown_metrics = list(dict.fromkeys(cells[i][0] for i in reported))
     own = [(m, e) for m in shown_metrics for e in sorted({e for i in reported for e in cells[i][1]})]
-    finite = np.stack([np.where(np.isfinite(v := block.values[m][e]), v, np.nan) for m, e in own], axis=1)
-    own_sums, own_counts = stats.cluster_sums(finite, codes)
+    known = np.stack([np.where(np.isfinite(v := block.values[m][e]), v, np.nan) for m, e in own], axis=1)
+    own_sums, own_counts = stats.cluster_sums(known, codes)
     samples = stats.bootstrap_means(
         np.hstack([own_sums, sums[:, reported]]), np.hstack([own_counts, counts[:, reported]])
     )
@@ -215,7 +216,7 @@ def _means(question: Question, block: TaskScores, columns: dict[str, MetricColum
         elif sample is not None:
             low, high = sample.interval(CONFIDENCE)
             effect = stats.cliffs_delta(*(block.values[metric][e][both] for e in pair))
-            ends = {"difference": sample.value, "low": _finite(low), "high": _finite(high)}
+            ends = {"difference": sample.value, "low": finite(low), "high": finite(high)}
             note = "" if differences[both, i].any() else SAME
             shown = shown.model_copy(update={**ends, "effect": effect, "note": note})
             shown = _with_margin(shown, sample, question)
@@ -261,9 +262,9 @@ def side(entrant: Entrant, block: TaskScores, index: int, estimate: stats.Estima
         privileged=card.privileged,
         uses_region=card.uses_region,
         unseeded=card.unseeded,
-        value=_finite(estimate.value),
-        low=_finite(estimate.low),
-        high=_finite(estimate.high),
+        value=finite(estimate.value),
+        low=finite(estimate.low),
+        high=finite(estimate.high),
         n=estimate.n,
         failures=int(block.failed[index].sum()),
     )
@@ -288,7 +289,7 @@ def _concluded(results: list[_Result], corrected: Floats, family: str, question:
         if result.shown is None:
             continue
         shown = result.shown.model_copy(
-            update={"p": _finite(result.p), "p_corrected": _finite(p), "test": result.test, "family": family}
+            update={"p": finite(result.p), "p_corrected": finite(p), "test": result.test, "family": family}
         )
         yield shown.model_copy(update={"verdict": _verdict(shown, question.alpha)})
 
@@ -305,66 +306,6 @@ def _verdict(c: Comparison, alpha: float) -> Verdict:
     if c.direction == "none":
         return "different"
     return "better" if (c.difference > 0) == (c.direction == "higher") else "worse"
-
-
-def _set_metrics(question: Question, columns: dict[str, MetricColumn]) -> list[Comparison]:
-    """Metrics of whole sets, such as FID: both values side by side, without a test."""
-    entrants = question.field.entrants
-    shared = {(t.suite, t.task) for t in question.field.tasks}
-    result = []
-    for pair in question.shown:
-        found: list[dict[tuple[str, str, str], Side]] = []
-        for entrant in (entrants[i] for i in pair):
-            card = entrant.run.card(entrant.model)
-            found.append(
-                {
-                    (row["suite"], row["task"], row["metric"]): Side(
-                        run=str(entrant.run.path),
-                        model=entrant.model,
-                        label=entrant.label,
-                        privileged=card.privileged,
-                        uses_region=card.uses_region,
-                        unseeded=card.unseeded,
-                        value=_finite(row["value"]),
-                        low=_finite(row["low"]),
-                        high=_finite(row["high"]),
-                        n=row["n"],
-                        failures=0,
-                    )
-                    for row in entrant.run.aggregates
-                    if row["model"] == entrant.model
-                }
-            )
-        for key, a in found[0].items():
-            suite, task, metric = key
-            b = found[1].get(key)
-            wanted = (not question.tasks or task in question.tasks) and (
-                not question.metrics or metric in question.metrics
-            )
-            if b is None or metric not in columns or not wanted or (suite, task) not in shared:
-                continue
-            column = columns[metric]
-            known = a.value is not None and b.value is not None
-            result.append(
-                Comparison(
-                    suite=suite,
-                    task=task,
-                    metric=metric,
-                    unit=column.unit,
-                    direction=column.direction,
-                    kind="set",
-                    a=a,
-                    b=b,
-                    difference=b.value - a.value if a.value is not None and b.value is not None else None,
-                    family="exploratory",
-                    n=min(a.n, b.n),
-                    n_clusters=0,
-                    without_pair=0,
-                    verdict="not tested",
-                    note="a metric of whole sets has no paired test" if known else "no value on one side",
-                )
-            )
-    return result
 
 
 def _in_order(
@@ -396,13 +337,9 @@ def _rankings(question: Question, primary: list[_Result]) -> Iterable[Ranking]:
                 better[winner, loser] = True
         labels = [e.label for e in question.field.entrants]
         ranks = [
-            Rank(label=labels[i], value=_finite(values[i]), best=best, worst=worst)
+            Rank(label=labels[i], value=finite(values[i]), best=best, worst=worst)
             for i, (best, worst) in enumerate(stats.rank_intervals(better))
         ]
         groups = tuple(tuple(labels[i] for i in group) for group in stats.tie_groups(values, better))
         ranks.sort(key=lambda r: -(r.value if r.value is not None else -math.inf))
         yield Ranking(suite=block.suite, task=block.task, ranks=tuple(ranks), groups=groups)
-
-
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None

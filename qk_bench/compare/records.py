@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -123,3 +124,8 @@ class Report(Record):
     comparisons: tuple[Comparison, ...]
     rankings: tuple[Ranking, ...] = ()
     gate: Gate | None = None
+
+
+def finite(value: float | None) -> float | None:
+    """A number as JSON can hold it: None where it is not finite."""
+    return float(value) if value is not None and math.isfinite(value) else None
