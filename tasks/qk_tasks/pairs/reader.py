@@ -72,6 +72,7 @@ class Dataset:
     items: list[Item]
     problems: list[Problem]
     digest: str
+    built: bool  # by `qkbench data build`, which looks at every pair it writes
 
 
 def read(folder: Path) -> Dataset:
@@ -111,7 +112,7 @@ def read(folder: Path) -> Dataset:
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{described} cannot be read: {one_line(error)}") from None
     safe = "".join(c if (c.isalnum() and c.isascii()) or c in "-_" else "-" for c in name).strip("-_")[:60]
-    return Dataset(safe or "dataset", items, problems, h.hexdigest())
+    return Dataset(safe or "dataset", items, problems, h.hexdigest(), described.is_file())
 
 
 def _lines(path: Path, name: str, folder: Path) -> Iterator[Item | Problem]:

@@ -55,28 +55,34 @@ class PairTask(Task):
 
 
 class DatasetSuite(Suite):
-    """The pairs of a folder that `qkbench data build` wrote, or that you made yourself (docs/own-dataset.md)."""
+    """The pairs of a folder that `qkbench data build` wrote, or that you made yourself (docs/own-dataset.md).
+
+    Items that cannot be used are left out and named in `problems`. Every item of a folder made by hand is read for
+    that; the builder has looked at its own, of which only the rows are.
+
+    Raises:
+        UsageError: It is no folder of pairs, or no pair in it can be used.
+    """
 
     version = VERSION
 
     def __init__(self, folder: str) -> None:
         self._dataset: Dataset = reader.read(Path(folder))
-        if self._dataset.problems:
-            raise UsageError(str(self._dataset.problems[0]), "`qkbench data check` lists all such items")
         self.name = self._dataset.name
+        self.problems = [str(problem) for problem in self._dataset.problems]
         by_task: dict[str, dict[str, list[Item]]] = {}
         seen: set[str] = set()
         for item in self._dataset.items:
-            if item.operation not in ALL_TASKS:
-                raise UsageError(f"{item.where}: operation {item.operation!r} is not one of {', '.join(ALL_TASKS)}")
-            if item.id in seen:
-                raise UsageError(
-                    f"{item.where}: id {item.id!r} is there twice", "`qkbench data check` lists all such items"
-                )
+            if problem := self._problem(item, seen):
+                self.problems.append(f"{item.where}: {item.id or 'item'}: {problem}")
+                continue
             seen.add(item.id)
             by_task.setdefault(item.operation, {}).setdefault(item.split, []).append(item)
         if not by_task:
-            raise UsageError(f"{folder} holds no pairs")
+            why = f"; the first problem: {self.problems[0]}" if self.problems else ""
+            raise UsageError(
+                f"{folder} holds no pair that can be used{why}", "docs/own-dataset.md says what a pair needs"
+            )
         order = {split: number for number, split in enumerate(("train", "val", "test"))}
         self.tasks = {
             ALL_TASKS[operation]: PairTask(
@@ -84,6 +90,19 @@ class DatasetSuite(Suite):
             )
             for operation, splits in sorted(by_task.items(), key=lambda kv: list(ALL_TASKS).index(kv[0]))
         }
+
+    def _problem(self, item: Item, seen: set[str]) -> str:
+        """Why an item cannot be used; empty where it can."""
+        if item.operation not in ALL_TASKS:
+            return f"operation {item.operation!r} is not one of {', '.join(ALL_TASKS)}"
+        if item.id in seen:
+            return "the id is there twice; the first one counts"
+        if not self._dataset.built:
+            try:
+                reader.to_sample(item, self.name, VERSION, 0)
+            except ItemProblemError as error:
+                return str(error)
+        return ""
 
     def digest(self) -> str:
         """A sha256 of all rows, and of the shards' hashes where the builder wrote them."""

@@ -265,7 +265,7 @@ def test_a_folder_made_by_hand_is_a_suite(tmp_path: Path, cli: Cli) -> None:
         assert not task.verify(sample, sample.source).success
 
 
-def test_check_names_every_bad_item(tmp_path: Path, cli: Cli) -> None:
+def test_check_names_every_bad_item_and_a_run_leaves_them_out(tmp_path: Path, cli: Cli) -> None:
     folder = own_folder(tmp_path / "mine")
     good = json.loads((folder / "metadata.jsonl").read_text().splitlines()[0])
     shutil.copy(folder / "images" / "before0.png", folder / "images" / "copy.png")
@@ -295,3 +295,10 @@ def test_check_names_every_bad_item(tmp_path: Path, cli: Cli) -> None:
     for words in (*bad, "line 16: is not a JSON object"):
         assert words in out, words
     assert "15 items; good: 3 test edit; 13 problems" in out
+    words = ("run", "--task", f"dataset:{folder}", "--model", "oracle", "--metric", "success", "--no-page")
+    code, out, err = cli(*words, "--resolution", 128, "--out", tmp_path / "run")
+    assert code == 5, err  # the three good ones are judged
+    assert err.count("left out: ") == 13 and "images/gone.png" in err
+    import pyarrow.parquet as pq
+
+    assert len(pq.read_table(tmp_path / "run" / "scores.parquet")) == 3
