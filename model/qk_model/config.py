@@ -65,6 +65,8 @@ class Gate:
     stretch: float  # the sigmoid is stretched by this much at both ends and clipped, so that 0 and 1 are reached
     composite: bool  # carry the source's own pixels, not their reconstruction by the VAE, where the gate is closed
     shown: bool  # whether the target's tokens are told in channels how far the gate is open under them
+    patch: int  # latent positions a side of the gate's own tokens
+    share: float  # at most this share of the target's tokens is denoised, where it is widest open; 1 is all
 
 
 @dataclass(frozen=True)

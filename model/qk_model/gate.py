@@ -22,20 +22,19 @@ class CrossModalGate(nn.Module):
     Args:
         config: Its size.
         image_dim: Channels of the VLM's image tokens.
-        channels: Channels of a latent token.
+        channels: Channels of the latents.
         context_dim: Channels of a context token.
-        patch: Latent positions a side of a token.
     """
 
-    def __init__(self, config: Gate, image_dim: int, channels: int, context_dim: int, patch: int) -> None:
+    def __init__(self, config: Gate, image_dim: int, channels: int, context_dim: int) -> None:
         super().__init__()
-        self.patch, self.stretch = patch, config.stretch
+        self.patch, self.stretch = config.patch, config.stretch
         self.image = nn.Linear(image_dim, config.width)
-        self.latent = nn.Linear(channels, config.width)
+        self.latent = nn.Linear(channels * config.patch**2, config.width)
         self.context = nn.Linear(context_dim, config.width)
         self.blocks = nn.ModuleList(Block(config.width, config.num_heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
-        self.out = nn.Linear(config.width, patch * patch)
+        self.out = nn.Linear(config.width, config.patch**2)
 
     def forward(self, image: Tensor, source: Tensor, grid: tuple[int, int], context: Tensor, mask: Tensor) -> Tensor:
         """Logits of the gate, one per latent position.

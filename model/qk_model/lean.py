@@ -27,7 +27,7 @@ class Attention(nn.Module):
         Args:
             x: (B, N, D).
             bias: (B, 1, 1 or N, N), added to the logits: 0, or a large negative number where attention is barred.
-            rotary: Cosines and sines, each (N, D / num_heads).
+            rotary: Cosines and sines, each (N, D / num_heads) or (B, 1, N, D / num_heads).
         """
         batch, length, width = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, N, d)
@@ -84,17 +84,18 @@ def rotary(positions: Tensor, head_dim: int, theta: float = 100.0) -> tuple[Tens
     """Cosines and sines of 2D rotary positions: half of each head's pairs turn with the row, half with the column.
 
     Args:
-        positions: (N, 2).
+        positions: (N, 2), or (B, N, 2) where samples have tokens in other places.
         head_dim: Divisible by 4.
         theta: Base of the wavelengths; small, because the grids are.
 
     Returns:
-        Two (N, head_dim) tensors.
+        Two (N, head_dim) or (B, 1, N, head_dim) tensors.
     """
     quarter = head_dim // 4
     frequencies = theta ** (-torch.arange(quarter, device=positions.device) / quarter)
-    angles = (positions[:, :, None] * frequencies).flatten(1)  # (N, head_dim / 2)
+    angles = (positions[..., None] * frequencies).flatten(-2)  # (…, N, head_dim / 2)
     angles = torch.cat([angles, angles], dim=-1)
+    angles = angles[:, None] if positions.ndim == 3 else angles
     return angles.cos(), angles.sin()
 
 

@@ -78,16 +78,18 @@ class LeanMMDiT(ModelMixin, ConfigMixin):
         mask: Tensor,
         sigma: Tensor,
         fusion_depth: int | None = None,
+        present: Tensor | None = None,
     ) -> Tensor:
         """Denoise.
 
         Args:
             tokens: (B, N, C): the target's, then the source's, then the references'.
-            positions: (N, 2).
+            positions: (N, 2), or (B, N, 2) where samples have tokens in other places.
             context: (B, M, E).
             mask: (B, M) bool, true where a context token counts.
             sigma: (B,) in [0, 1]: the share of noise.
             fusion_depth: Number of blocks that see the context; None is all.
+            present: (B, N) bool, true where an image token counts; None is everywhere.
 
         Returns:
             (B, N, out_channels).
@@ -96,12 +98,14 @@ class LeanMMDiT(ModelMixin, ConfigMixin):
         x = self.embed(tokens) + sincos(positions, self.width)
         x = torch.cat([self.embed_context(context), x], dim=1)  # (B, M + N, D)
         turn = rotary(F.pad(positions, (0, 0, ahead, 0)), self.head_dim)
-        bias: Tensor | None = key_bias(F.pad(mask, (0, count), value=True))
+        seen = F.pad(mask, (0, count), value=True) if present is None else torch.cat([mask, present], dim=1)
+        bias: Tensor | None = key_bias(seen)
         time = self.time(get_timestep_embedding(sigma * 1000, self.width)).unflatten(1, (8, self.width))
         time, last = time[:, :6], time[:, 6:, None]
         for number, block in enumerate(self.blocks):
             if number == fusion_depth:
-                x, bias, turn = x[:, -count:], None, (turn[0][ahead:], turn[1][ahead:])
+                x, turn = x[:, -count:], (turn[0][..., ahead:, :], turn[1][..., ahead:, :])
+                bias = None if present is None else key_bias(present)
             x = block(x, bias, turn, time)
         return self.out(torch.addcmul(last[:, 0], self.norm(x[:, -count:]), 1 + last[:, 1]))  # type: ignore[no-any-return]
 
@@ -145,10 +149,13 @@ class FluxMMDiT(nn.Module):
         mask: Tensor,
         sigma: Tensor,
         fusion_depth: int | None = None,
+        present: Tensor | None = None,
     ) -> Tensor:
         """Denoise; arguments as in `LeanMMDiT.forward`. Context that does not count is zeroed, as Flux pads its own."""
-        if fusion_depth is not None:
-            raise UsageError("fusion_depth is a switch of the lean block", "leave it null with `block: library`")
+        if fusion_depth is not None or present is not None:
+            raise UsageError(
+                "fusion_depth and gate.share are of the lean block", "leave them at null and 1 with `block: library`"
+            )
         config = self.config
         context = context * mask[:, :, None]
         pooled = context.sum(dim=1) / mask.sum(dim=1, keepdim=True)  # (B, E)

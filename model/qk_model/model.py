@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,13 @@ class Scene:
     logits: Tensor | None
 
 
+class Open(NamedTuple):
+    """The target's tokens that are denoised."""
+
+    which: Tensor  # (B, K) int64, of the target's tokens
+    present: Tensor  # (B, K) bool: false where there are fewer
+
+
 class Edited(NamedTuple):
     """What sampling returns."""
 
@@ -88,7 +96,7 @@ class QueryKontext(Trunk):
         self.tokens = KontextTokens(config, self.vlm.width)
         self.connector = Connector(self.vlm.width, config.kontext.connector_hidden, context_dim)
         self.gate = (
-            CrossModalGate(config.gate, self.vlm.width, self.channels, context_dim, config.low_level.patch)
+            CrossModalGate(config.gate, self.vlm.width, self.latent_channels, context_dim)
             if config.gate.enabled
             else None
         )
@@ -110,7 +118,7 @@ class QueryKontext(Trunk):
         source = latents[0]
         if self.gate is None or context.image is None:
             return Scene(source, (), None, None)
-        tokens, grid = self.patchify(source)
+        tokens, grid = self.patchify(source, self.gate.patch)
         logits = self.gate(context.image, tokens, grid, context.query, context.query_mask)
         return Scene(source, (), self.gate.open(logits), logits)
 
@@ -130,22 +138,51 @@ class QueryKontext(Trunk):
         """Estimate the clean latents behind the gate, (B, C, h, w) to the same."""
         sees = self.low_level is not None and low_level
         tokens, grid = self.patchify(self._beside(x, scene, sees=sees))
-        sequence, places = [tokens], [target_positions(*grid)]
-        if self.low_level is not None and sees:
-            side = self.config.low_level.source_patch
-            stride = side // self.config.low_level.patch
-            if scene.source is not None:
-                sequence.append(self.low_level(self.patchify(scene.source, side)[0], reference=False))
-                places.append(source_positions(*grid, stride))
-            for number, latents in enumerate(scene.references, start=1):
-                sequence.append(self.low_level(self.patchify(latents, side)[0], reference=True))
-                places.append(reference_positions(*grid, number, stride))
+        positions = target_positions(*grid).to(x.device)
+        open_ = self._open(scene)
+        if open_ is not None:
+            tokens, positions = _gather(tokens, open_.which), positions[open_.which]
+        others = self._others(scene, grid) if sees else []
+        sequence = torch.cat([tokens, *(other for other, _ in others)], dim=1)
+        for _, places in others:
+            places = places.to(x.device)
+            places = places if positions.ndim == 2 else places.expand(len(x), -1, -1)
+            positions = torch.cat([positions, places], dim=-2)
         denoiser = self.head if head else self.mmdit
         assert denoiser is not None
-        positions = torch.cat(places).to(x.device)
-        output = denoiser(torch.cat(sequence, dim=1), positions, context, mask, sigma, self.config.fusion_depth)
-        output = self.unpatchify(output[:, : tokens.shape[1]].float(), grid)
-        return self.clean(output, x, sigma, scene.source if sees else None)
+        present = None if open_ is None else F.pad(open_.present, (0, sequence.shape[1] - tokens.shape[1]), value=True)
+        output = denoiser(sequence, positions, context, mask, sigma, self.config.fusion_depth, present)
+        output = output[:, : tokens.shape[1]].float()
+        if open_ is not None:  # the rest is the source
+            assert scene.source is not None
+            rest = F.pad(self.patchify(scene.source)[0], (0, output.shape[2] - self.channels))
+            output = rest.scatter(1, open_.which[:, :, None].expand_as(output), output)
+        return self.clean(self.unpatchify(output, grid), x, sigma, scene.source if sees else None)
+
+    def _others(self, scene: Scene, grid: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
+        """Tokens of the source and the references, and their positions."""
+        assert self.low_level is not None
+        side = self.config.low_level.source_patch
+        stride = side // self.config.low_level.patch
+        found = []
+        if scene.source is not None:
+            tokens = self.low_level(self.patchify(scene.source, side)[0], reference=False)
+            found.append((tokens, source_positions(*grid, stride)))
+        for number, latents in enumerate(scene.references, start=1):
+            tokens = self.low_level(self.patchify(latents, side)[0], reference=True)
+            found.append((tokens, reference_positions(*grid, number, stride)))
+        return found
+
+    def _open(self, scene: Scene) -> Open | None:
+        """The target's tokens that are denoised: those under the open gate, then those around it, as many as may be."""
+        share = self.config.gate.share
+        if share == 1 or scene.gate is None or scene.source is None:
+            return None
+        gate = scene.gate.detach()
+        around = gate + 0.5 * F.max_pool2d(gate, 3, 1, 1) + 0.25 * F.max_pool2d(gate, 5, 1, 2)
+        score = F.max_pool2d(around, self.config.low_level.patch).flatten(1)  # (B, N)
+        top, which = score.topk(math.ceil(share * score.shape[1]), dim=1)
+        return Open(which, top > 0)
 
     def _beside(self, x: Tensor, scene: Scene, *, sees: bool) -> Tensor:
         """The noisy latents with what the preset puts beside them in channels, as FLUX.1 Fill has it.
@@ -377,6 +414,11 @@ def _named(name: str, make: Callable[[S], T], what: S) -> T:
 def make_reader(model: QueryKontext) -> AnswerReader:
     """The reader of a model that is about to be pretrained."""
     return AnswerReader(len(model.tokenizer), model.config.kontext.context_dim)
+
+
+def _gather(tokens: Tensor, index: Tensor) -> Tensor:
+    """(B, N, C) at (B, K) to (B, K, C)."""
+    return tokens.gather(1, index[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
 def _behind(clean: Tensor, scene: Scene) -> Tensor:

@@ -28,7 +28,7 @@ def reference_positions(rows: int, columns: int, number: int, stride: int = 1) -
 
 
 def sincos(positions: Tensor, width: int) -> Tensor:
-    """Fixed absolute embedding of |position|, (N, 2) to (N, width); a source token and its mirror image share it.
+    """Fixed absolute embedding of |position|, (…, 2) to (…, width); a source token and its mirror image share it.
 
     Rotary embeddings only speak of differences, and the difference between a token and its mirror image is another
     one at every place; with this, attention from the target to the same place of the source is a matter of content.
@@ -37,5 +37,5 @@ def sincos(positions: Tensor, width: int) -> Tensor:
     frequencies = torch.exp(
         -torch.arange(quarter, device=positions.device) / quarter * 4.6
     )  # wavelengths 2π to 2π · 100
-    angles = positions.abs()[:, :, None] * frequencies  # (N, 2, quarter)
-    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
+    angles = positions.abs()[..., None] * frequencies  # (…, 2, quarter)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)

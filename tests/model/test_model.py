@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from qk_model import flow, stages, vae
 from qk_model.config import Part, Preset, load_preset
 from qk_model.data import TrainingBatches, to_pixels
 from qk_model.infer import Job, Made, make
-from qk_model.mmdit import FluxMMDiT
+from qk_model.mmdit import FluxMMDiT, LeanMMDiT
 from qk_model.model import QueryKontext, Scene
 from qk_model.positions import reference_positions, sincos, source_positions, target_positions
 from qk_model.trunk import Batch
@@ -140,7 +141,8 @@ def test_where_the_mask_it_puts_out_is_open_the_source_stands(lean: Preset) -> N
 
 
 def test_the_source_is_seen_in_channels_only_where_its_tokens_are(lean: Preset) -> None:
-    model = QueryKontext(lean.model).eval()
+    gate = dataclasses.replace(lean.model.gate, share=1.0)  # else the source stands where nothing is denoised
+    model = QueryKontext(dataclasses.replace(lean.model, gate=gate)).eval()
     _open_up(model)
     context, mask = torch.randn(2, 3, 32), torch.ones(2, 3, dtype=torch.bool)
     x, sigma = torch.randn(2, 4, 8, 8), torch.full((2,), 0.5)
@@ -153,6 +155,31 @@ def test_the_source_is_seen_in_channels_only_where_its_tokens_are(lean: Preset) 
     assert not torch.equal(estimate(one, True), estimate(other, True))
     model.low_level = None  # no tokens, by ablation: nothing of the source at all
     assert torch.equal(estimate(one, True), estimate(other, True))
+
+
+def test_only_the_tokens_under_the_open_gate_and_around_it_are_denoised(lean: Preset) -> None:
+    model = QueryKontext(lean.model).eval()  # 4 x 4 tokens of 2 x 2 latents, of which half
+    _open_up(model)
+    context, mask = torch.randn(1, 3, 32), torch.ones(1, 3, dtype=torch.bool)
+    x, source, gate = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), torch.zeros(1, 1, 8, 8)
+    gate[:, :, 2:4, 2:4] = 1  # one token, and what is within two latents of it: eight more
+    scene = Scene(source, (), gate, None)
+    estimate = model.estimate(x, torch.full((1,), 0.5), context, mask, scene, low_level=False)
+    drawn = F.max_pool2d((estimate != source).float().amax(dim=1), 2)[0] > 0
+    assert drawn.sum() == 8
+    assert drawn[1, 1] and not drawn[3].any() and not drawn[:, 3].any()
+
+
+def test_a_token_that_is_not_there_changes_nothing(lean: Preset) -> None:
+    model = QueryKontext(lean.model).eval()
+    _open_up(model)
+    assert isinstance(model.mmdit, LeanMMDiT)
+    tokens, places = torch.randn(1, 5, 36), torch.rand(1, 5, 2)
+    context, mask, sigma = torch.randn(1, 3, 32), torch.ones(1, 3, dtype=torch.bool), torch.full((1,), 0.5)
+    present = torch.tensor([[True, True, True, False, False]])
+    out = model.mmdit(tokens, places, context, mask, sigma, present=present)
+    alone = model.mmdit(tokens[:, :3], places[:, :3], context, mask, sigma)
+    assert torch.allclose(out[:, :3], alone, atol=1e-6)
 
 
 def test_the_gate_learns_from_the_mask_where_there_is_one_and_from_the_flow_where_there_is_none(lean: Preset) -> None:
