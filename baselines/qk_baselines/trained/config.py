@@ -41,6 +41,7 @@ class Baseline:
 
     pretraining: str
     budget_scale: float  # training FLOPs as a share of those of Query-Kontext's stages after pretraining
+    patch: int  # latent positions a side of a token of its diffusion models
     model: dict[str, Any]
     training: BaselineTraining
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,13 @@ class BaselineRecipe(Recipe):
         self.name, self.title, self.baseline = name, TITLES[name], baseline
         self.loop, self.stages = baseline.training, baseline.training.stages
         self.pretrained = QueryKontext.from_pretrained(pretrained)
+        low_level = dataclasses.replace(self.pretrained.config.low_level, patch=baseline.patch)
+        self.shared = dataclasses.replace(self.pretrained.config, low_level=low_level)
         self.budget = dict(budget)
         values = to_json(baseline)
         # The folder is this machine's; what was in it is in `budget`.
         self.values = {
-            "model": {**to_json(self.pretrained.config), "own": values["model"]},
+            "model": {**to_json(self.shared), "own": values["model"]},
             "training": values["training"],
             "budget_scale": values["budget_scale"],
             "pretraining": self.budget["pretraining_sha256"],
@@ -71,8 +74,8 @@ class BaselineRecipe(Recipe):
         """A fresh model on the pretrained parts."""
         if self.name == UnifiedA.name:
             own: UnifiedAConfig = own_config(self.name, self.baseline.model)
-            return UnifiedA.made_from(self.pretrained, own)
-        model = NETWORKS[self.name](self.pretrained.config, self.baseline.model, self.pretrained.tokenizer)
+            return UnifiedA.made_from(self.pretrained, self.shared, own)
+        model = NETWORKS[self.name](self.shared, self.baseline.model, self.pretrained.tokenizer)
         model.adopt(self.pretrained)
         return model
 
@@ -83,7 +86,7 @@ class BaselineRecipe(Recipe):
     def dataset(self, model: Any, name: str, rank: int = 0, world: int = 1) -> TrainingBatches:
         """The batches of a stage."""
         return BaselineBatches(
-            self.pretrained.config, self.stages[name], name, self.loop.seed, model.tokenizer, rank, world,
+            self.shared, self.stages[name], name, self.loop.seed, model.tokenizer, rank, world,
             WORDS.get(name, "instruction"),
         )  # fmt: skip
 
@@ -111,7 +114,7 @@ class BaselineRecipe(Recipe):
             return {}
         training = model.training
         model.eval()
-        found = tally(lambda jobs: answers(model, jobs), samples, self.pretrained.config.resolution)
+        found = tally(lambda jobs: answers(model, jobs), samples, self.shared.resolution)
         model.train(training)
         return found.figures()
 

@@ -45,7 +45,7 @@ class TwoStage(Network):
         self.values: TwoStageConfig = own_config(self.name, own)
         patch, context_dim = shared.low_level.patch, shared.kontext.context_dim
         # Of Query-Kontext's gate only the network: pretrained to find the edit, used here as a segmentation head.
-        self.gate = CrossModalGate(shared.gate, self.vlm.width, self.channels, context_dim, patch)
+        self.gate = CrossModalGate(shared.gate, self.vlm.width, self.latent_channels, context_dim)
         self.reader = self.reader_of(context_dim, CHANGE_LENGTH)
         width = self.values.inpainter.width
         self.words = Words(len(self.tokenizer), width, CHANGE_LENGTH)
@@ -92,7 +92,7 @@ class TwoStage(Network):
         assert context.image is not None
         with torch.no_grad():
             source = vae.encode(self.vae, batch.images[0])
-        tokens, grid = self.patchify(source)
+        tokens, grid = self.patchify(source, self.gate.patch)
         return context, self.gate(context.image, tokens, grid, context.query, context.query_mask)
 
     def ground(self, batch: Batch) -> tuple[Tensor, list[str | None]]:

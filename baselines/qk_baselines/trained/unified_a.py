@@ -28,9 +28,9 @@ class UnifiedA(QueryKontext):
     for_training: tuple[str, ...] = ()
 
     @classmethod
-    def made_from(cls, pretrained: QueryKontext, own: UnifiedAConfig) -> UnifiedA:
+    def made_from(cls, pretrained: QueryKontext, shared: ModelConfig, own: UnifiedAConfig) -> UnifiedA:
         """A model that goes on from the pretrained parts."""
-        model = cls(assembled(pretrained.config, own), tokenizer=pretrained.tokenizer)
+        model = cls(assembled(shared, own, pretrained.latent_channels), tokenizer=pretrained.tokenizer)
         for name in cls.shared:
             getattr(model, name).load_state_dict(getattr(pretrained, name).state_dict())
         tokens = {k: v for k, v in pretrained.tokens.state_dict().items() if k != "queries"}
@@ -45,12 +45,23 @@ class UnifiedA(QueryKontext):
         return {"flow": flow, "loss": flow}
 
 
-def assembled(config: ModelConfig, own: UnifiedAConfig) -> ModelConfig:
-    """Query-Kontext's config with its own parts switched off and the MMDiT deepened."""
+def assembled(config: ModelConfig, own: UnifiedAConfig, channels: int) -> ModelConfig:
+    """Query-Kontext's config with its own parts switched off and the MMDiT deepened.
+
+    Args:
+        config: Query-Kontext's, with this model's tokens.
+        own: This model's values.
+        channels: Channels of the latents.
+    """
+    area, seen = config.low_level.patch**2, channels * config.low_level.aligned
+    tokens = {
+        "in_channels": (channels + seen) * area,
+        "out_channels": (channels + config.low_level.copied) * area,
+    }
     return dataclasses.replace(
         config,
         kontext=dataclasses.replace(config.kontext, enabled=False),
-        gate=dataclasses.replace(config.gate, enabled=False),
+        gate=dataclasses.replace(config.gate, enabled=False, shown=False),
         low_level=dataclasses.replace(config.low_level, enabled=True),
-        mmdit=dataclasses.replace(config.mmdit, arguments={**config.mmdit.arguments, "depth": own.depth}),
+        mmdit=dataclasses.replace(config.mmdit, arguments={**config.mmdit.arguments, **tokens, "depth": own.depth}),
     )
