@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 
@@ -94,6 +95,9 @@ def _tokens(preset: Preset) -> Table:
     kontext = config.kontext.num_queries if config.kontext.enabled else 0
     image = (config.vlm_resolution // model.vlm.multiple) ** 2
     latent = (config.resolution // model.multiple) ** 2
+    target = (config.resolution // (model.factor * config.low_level.patch)) ** 2
+    drawn = math.ceil(config.gate.share * target) if config.gate.enabled else target
+    asked = f"{drawn} of {target} target" if drawn < target else f"{target} target"
     markers = 2 if isinstance(model.vlm, QwenVLM) else 0
     region = 1 if config.region.enabled else 0
     source = latent if config.low_level.enabled else 0
@@ -105,8 +109,8 @@ def _tokens(preset: Preset) -> Table:
         ),
         (
             "MMDiT",
-            f"{latent} target + {source} source + {text} text + {kontext} kontext",
-            str(latent + source + text + kontext),
+            f"{asked} + {source} source + {text} text + {kontext} kontext",
+            str(drawn + source + text + kontext),
         ),
     )
     return Table(
