@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 .PHONY: run test lint bench clean
 
 run: $(VENV)/run
-	$(BIN)/qkbench run --task edit --model no-op --model oracle --model noise --seeds 0,1,2 --limit 100
+	$(BIN)/qkbench run --task edit --model query-kontext --model no-op --model oracle --model noise --seeds 0,1,2 --limit 100
 
 test: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
@@ -29,7 +29,7 @@ bench: $(VENV)/dev
 # Stamps make the second call quick; a changed pyproject.toml installs again.
 $(VENV)/run: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[model]'
 	touch $@
 
 $(VENV)/dev: pyproject.toml
