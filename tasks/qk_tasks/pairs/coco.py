@@ -78,6 +78,8 @@ class _File:
             self.problem(item, f"`image_id` {shown(row['image_id'])} is no image of this file")
         elif row["category_id"] not in names if isinstance(row["category_id"], int) else True:
             self.problem(item, f"`category_id` {shown(row['category_id'])} is no category of this file")
+        elif row.get("iscrowd", 0) not in (0, 1):
+            self.problem(item, f"`iscrowd` is {shown(row['iscrowd'])}, expected 0 or 1")
         else:
             ids.add(row["id"])
             name = " ".join(names[row["category_id"]].split())[:40]

@@ -34,6 +34,7 @@ EVIDENT = 12.0  # ΔE between source and target from which a pixel tells them ap
 KEPT = 8.0  # ΔE that a pixel outside the edit may be off, over what compression leaves
 BACKGROUND = 0.01  # share of the image outside the edit that may be off by more
 TINT = 3.0  # ΔE by which the mean outside the edit may be off
+BLUR, SHARP = 0.02, 1.15  # the edges outside must keep this many times the energy that a blur of 2 % of the side leaves them
 COLOUR = 15.0  # distance in a*, b* of a recoloured region's mean from the asked colour
 LIGHTNESS = 25.0  # in L*, of the same: the instruction names a hue, not how light it is
 SPREAD, COVERED = 30.0, 0.8  # a pixel counts as recoloured within this distance in a*, b*; share that must be
@@ -130,7 +131,20 @@ def background(view: View, allowed: Bool) -> str:
     if share > BACKGROUND:
         return f"background changed: {share:.1%} of what should stay"
     tint = float(np.linalg.norm((view.output - view.source)[outside].mean(axis=0)))
-    return f"whole image tinted: ΔE {tint:.1f}" if tint > TINT else ""
+    if tint > TINT:
+        return f"whole image tinted: ΔE {tint:.1f}"
+    if off.mean() < 0.5:  # next to nothing is off
+        return ""
+    whole = _edges(view.source, outside)
+    left, least = (_edges(lab, outside) for lab in (view.output, smooth(view.source, BLUR * view.side)))
+    return f"blurred: {left / whole:.0%} of the edges' energy" if left < SHARP * least < whole else ""
+
+
+def _edges(lab: Float, where: Bool) -> float:
+    """The energy of a picture's gradient within a mask."""
+    across, down = np.diff(lab, axis=1)[:-1], np.diff(lab, axis=0)[:, :-1]
+    return float((across * across + down * down).sum(axis=2)[where[:-1, :-1]].sum())
+
 
 
 def _recoloured(view: View, sample: Sample) -> str:
