@@ -34,9 +34,11 @@ def export(
     """Write samples as a Hugging Face imagefolder (PNGs and metadata.jsonl), to run a model anywhere."""
     from qk_bench.export import export as write
     from qk_bench.plugins import find_tasks
-    from qk_bench.run.spec import make_tasks
+    from qk_bench.run.spec import in_split, make_tasks
 
-    found = find_tasks([task])
+    found, empty = in_split(find_tasks([task]), split)
+    if empty:
+        print(f"no samples in split {split}, left out: {', '.join(empty)}", file=sys.stderr)
     suites, tasks = make_tasks(found, split, limit)
     count = write(found, suites, tasks, split, resolution, out)
     print(f"{count} samples in {out}" if count else f"{out} holds this export already")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,13 +77,16 @@ def run(
     from qk_bench.cli.execution import perform
     from qk_bench.manifest import RunSpec
     from qk_bench.plugins import find_tasks
-    from qk_bench.run.spec import CONTROLS, check_spec, make_metrics, make_models, make_tasks
+    from qk_bench.run.spec import CONTROLS, check_spec, in_split, make_metrics, make_models, make_tasks
 
     refs = list(dict.fromkeys(model or CONTROLS))
     numbers = parse_seeds(seeds)
     check_timeout(timeout)
     found = find_tasks(task)
     left_out = problems_of(found)
+    found, empty = in_split(found, split)
+    if empty:
+        print(f"no samples in split {split}, left out: {', '.join(empty)}", file=sys.stderr)
     suites, tasks = make_tasks(found, split, limit)
     metrics, unavailable = make_metrics(metric or [])
     spec = RunSpec(
@@ -111,8 +115,6 @@ def run(
 
 def problems_of(found: Sequence[FoundTask]) -> int:
     """Say on stderr which items of the user's data are left out and why; gives their number."""
-    import sys
-
     problems = [line for suite in {id(item.suite): item.suite for item in found}.values() for line in suite.problems]
     for line in problems[:SHOWN_PROBLEMS]:
         print(f"left out: {line}", file=sys.stderr)

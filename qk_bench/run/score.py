@@ -21,6 +21,7 @@ from qk_bench.errors import DamagedRunError, QKBenchError, one_line
 from qk_bench.images import resample
 from qk_bench.interfaces import Metric, SampleMetric, Scored, SetMetric, SetValue, Task, Value
 from qk_bench.manifest import MetricSpec, RunSpec, canonical
+from qk_bench.metrics.success import Success
 from qk_bench.plugins import load_metric, load_suite
 from qk_bench.records import Kind, MetricColumn, Outcome, Sample, ScoreStatus
 from qk_bench.run.plan import SampleReader, Segment, card_digest, noise_seed, outcome_key
@@ -158,7 +159,12 @@ class Scorer:
         usable: list[tuple[int, Scored]] = []
         for entry in entries:
             lacking = _lacking(judge, entry.sample)
-            if entry.scored is None:
+            task = self._tasks[(entry.outcome.suite, entry.outcome.task)]
+            if entry.scored is None and isinstance(judge, Success) and not task.decides:
+                rows.append(
+                    [(None, "unavailable", f"{task.suite} has no rule that tells success from the pixels")] * width
+                )
+            elif entry.scored is None:
                 rows.append([(None, entry.outcome.status, entry.outcome.detail)] * width)
             elif lacking:
                 rows.append([(None, "unavailable", f"the sample has no {lacking}")] * width)

@@ -78,6 +78,17 @@ def make_metrics(refs: Sequence[str]) -> tuple[tuple[MetricSpec, ...], dict[str,
     return tuple(specs), unavailable
 
 
+def in_split(found: Sequence[FoundTask], split: str) -> tuple[list[FoundTask], list[str]]:
+    """The tasks that have samples in a split, and the names of the others; all of them where none has any.
+
+    A user's folder need not hold every kind of item in every split.
+    """
+    there = [item for item in found if split in item.task.splits and item.task.size(split) != 0]
+    if not there:
+        return list(found), []
+    return there, [f"{item.suite.name}/{item.task.name}" for item in found if item not in there]
+
+
 def make_tasks(
     found: Sequence[FoundTask], split: str, limit: int, indices: Mapping[str, Sequence[tuple[int, int]]] | None = None
 ) -> tuple[tuple[SuiteSpec, ...], tuple[TaskSpec, ...]]:

@@ -20,6 +20,7 @@ from qk_tasks.pairs.vision import (
     Image,
     as_jpeg,
     box_of,
+    cv,
     distance,
     grow,
     shrink,
@@ -34,14 +35,19 @@ EVIDENT = 12.0  # ΔE between source and target from which a pixel tells them ap
 KEPT = 8.0  # ΔE that a pixel outside the edit may be off, over what compression leaves
 BACKGROUND = 0.01  # share of the image outside the edit that may be off by more
 TINT = 3.0  # ΔE by which the mean outside the edit may be off
-BLUR, SHARP = 0.02, 1.15  # the edges outside must keep this many times the energy that a blur of 2 % of the side leaves them
+SHIFTED = 1.3  # pixels at the size of judging by which the whole output may be shifted, from 256 px on
+BLUR, SHARP = (
+    0.02,
+    1.15,
+)  # the edges outside must keep this many times the energy that a blur of 2 % of the side leaves them
 COLOUR = 15.0  # distance in a*, b* of a recoloured region's mean from the asked colour
 LIGHTNESS = 25.0  # in L*, of the same: the instruction names a hue, not how light it is
 SPREAD, COVERED = 30.0, 0.8  # a pixel counts as recoloured within this distance in a*, b*; share that must be
 TEXTURE = 0.5  # least correlation of a recoloured region's lightness detail with the target's, which keeps the source's
 REMNANT = 0.2  # share of the object's pixels that may still look more like it than like what is behind
 GHOST = 0.3  # share of the object's contrast that may be left
-FILL, FILLED = 14.0, 0.85  # a filled pixel is within this ΔE of the surroundings' colours; share that must be
+FILL, FILLED = 14.0, 0.92  # a filled pixel is within this ΔE of the surroundings' colours; share that must be
+SPOT = 0.005  # share of the image that may be strange in the hole, if that is less; the smallest object takes 0.6 %
 THERE = 0.5  # share of an inserted object's pixels that must have changed
 OBJECT_COLOUR = 30.0  # ΔE of an inserted object's median from the target's
 PLACED = 0.4  # mean ΔE to the target in a moved object, as a share of that between source and target
@@ -87,14 +93,37 @@ def look(sample: Sample, image: NDArray[np.uint8], *, allow: bool = True) -> Vie
     if allow:
         worst = np.maximum(*(distance(smooth(to_lab(f(source)), 0.8), lab) for f in (as_jpeg, through_half)))
     region = sample.edit_mask if sample.region is None else sample.region.mask
+    edit = shrink_mask(sample.edit_mask, width, height, 0)
+    output = target if image is sample.target else seen(image)
+    if allow and max(width, height) >= SIDE:
+        output = _aligned(output, lab, ~edit)
     return View(
         source=lab,
         target=target,
-        output=target if image is sample.target else seen(image),
+        output=output,
         allowance=worst,
-        edit=shrink_mask(sample.edit_mask, width, height, 0),
+        edit=edit,
         region=shrink_mask(region, width, height),
     )
+
+
+def _aligned(output: Float, source: Float, where: Bool) -> Float:
+    """An output that is off by a shift of up to a pixel or so, as codecs and resizers leave it, is shifted back."""
+    moved, shift = output, np.zeros(2)
+    off = distance(output, source)[where]
+    if not off.size or off.mean() < 0.5:
+        return output
+    for _ in range(4):  # least squares on the gradient (Lucas and Kanade 1981)
+        down, across = np.gradient(moved[..., 0])
+        slope = np.stack([across[where], down[where]], axis=1)
+        error = (source - moved)[..., 0][where]
+        shift += np.linalg.lstsq(slope, error, rcond=None)[0]
+        if np.abs(shift).max() > SHIFTED:
+            return output
+        way = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
+        flags = cv().INTER_CUBIC | cv().WARP_INVERSE_MAP
+        moved = cv().warpAffine(output, way, output.shape[1::-1], flags=flags, borderMode=cv().BORDER_REPLICATE)
+    return moved if distance(moved, source)[where].mean() < 0.8 * off.mean() else output
 
 
 def verify(sample: Sample, image: NDArray[np.uint8]) -> Verdict:
@@ -146,7 +175,6 @@ def _edges(lab: Float, where: Bool) -> float:
     return float((across * across + down * down).sum(axis=2)[where[:-1, :-1]].sum())
 
 
-
 def _recoloured(view: View, sample: Sample) -> str:
     core = _core(view.region & view.edit)
     output, target, source = view.output[core], view.target[core], view.source[core]
@@ -196,7 +224,8 @@ def gone(view: View, hole: Bool) -> str:
     near = _surroundings(view, hole)
     far = _nearest(view.output[strange], near) > FILL
     share = float(far.sum() / hole.sum())
-    return f"filled with something else: {share:.0%} of the place" if share > 1 - FILLED else ""
+    most = min(1 - FILLED, SPOT * hole.size / hole.sum())
+    return f"filled with something else: {share:.0%} of the place" if share > most else ""
 
 
 def _inserted(view: View, sample: Sample) -> str:

@@ -21,7 +21,9 @@ from qk_tasks.photo.draw import SHAPES_USED, render, silhouette
 from qk_tasks.scenes.world import COLOURS, MARGIN, SIZE_SLACK, Obj, Scene, in_place
 
 DONE = 0.75  # how much of the way from the empty place to the object must be gone; right edits reach 0.86
-NEAR = 0.25  # mean ΔE from the object as drawn, as a share of that way; right edits stay below 0.18, wrong ones above 0.3
+NEAR = (
+    0.25  # mean ΔE from the object as drawn, as a share of that way; right edits stay below 0.18, wrong ones above 0.3
+)
 
 
 def verify(sample: Sample, image: NDArray[np.uint8]) -> Verdict:
@@ -94,14 +96,22 @@ def _as_drawn(view: View, scene: Scene, obj: Obj, hole: Bool) -> str:
 
 
 def _shape(view: View, scene: Scene, obj: Obj) -> str:
-    """Whether the output is nearer to a drawing with another shape; empty if it is not."""
-    around = grow(silhouette(obj, view.side), view.margin(0.03))
-    off = {}
+    """Whether the output is nearer to a drawing with another shape, as large or of the same area; empty if it is not."""
+    own = silhouette(obj, view.side)
+    around = grow(own, view.margin(0.03))
+
+    def off(other: Obj) -> float:
+        drawn = render(scene.put(other), view.side)
+        return float(distance(view.output, smooth(to_lab(drawn), 0.8))[around].mean())
+
+    limit = off(obj) - 0.01
     for shape in SHAPES_USED:
-        drawn = render(scene.put(obj._replace(shape=shape)), view.side)
-        off[shape] = float(distance(view.output, smooth(to_lab(drawn), 0.8))[around].mean())
-    best = min(off, key=lambda shape: off[shape])
-    return f"wrong shape: it looks like a {best}" if off[best] < off[obj.shape] - 0.01 else ""
+        rival = obj._replace(shape=shape)
+        area = int(silhouette(rival, view.side).sum())
+        sizes = (obj.r, obj.r * float(np.sqrt(own.sum() / max(area, 1))))
+        if shape != obj.shape and min(off(rival._replace(r=r)) for r in sizes) < limit:
+            return f"wrong shape: it looks like a {shape}"
+    return ""
 
 
 def _look_for(view: View, obj: Obj, hole: Bool) -> Obj | None:

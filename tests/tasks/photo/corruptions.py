@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 import numpy as np
+from qk_tasks.pairs.vision import distance, to_lab
 from qk_tasks.photo import SUITE
 from qk_tasks.photo.draw import SHAPES_USED, render
 from qk_tasks.scenes.render import coverage
@@ -83,7 +84,7 @@ def _(sample: Sample, rng: Random) -> Array | None:
     found = _scenes(sample)
     if not found or sample.operation == "insert":
         return None
-    source, target, obj = found
+    source, _, obj = found
     other = pick([o for o in source.objects if o.id != obj.id], rng)
     if sample.operation == "remove":
         return render(source.without(other.id), sample.width)
@@ -177,15 +178,17 @@ def _(sample: Sample, rng: Random) -> Array | None:
 
 @wrong
 def _(sample: Sample, rng: Random) -> Array | None:
-    """A patch of 5 % of the rest changed by ΔE 25."""
-    other = scenes.shifted_colour(sample.target, 25.0, rng)
+    """A patch of 5 % of the rest changed by ΔE 20 or so."""
     side = round(np.sqrt(0.055) * sample.width)
     for _ in range(60):
         x, y = rng.randrange(sample.width - side), rng.randrange(max(1, sample.height - side))
         place = np.zeros_like(sample.edit_mask)
         place[y : y + side, x : x + side] = True
-        if not (place & sample.edit_mask).any():
-            return np.where(place[..., None], other, sample.target)
+        if (place & sample.edit_mask).any():
+            continue
+        other = np.where(place[..., None], scenes.shifted_colour(sample.target, 25.0, rng), sample.target)
+        if distance(to_lab(other), to_lab(sample.target))[place].mean() > 15:  # not clipped by the gamut
+            return other
     return None
 
 
@@ -195,7 +198,9 @@ def _(sample: Sample, rng: Random) -> Array | None:
     return bytes_of(sample.target + 0.4 * (sample.source.astype(float) - sample.target))
 
 
-def cases(tasks: Sequence[Task], change: Change, split: str, resolution: int, number: int) -> Iterator[tuple[Task, Sample, Array]]:
+def cases(
+    tasks: Sequence[Task], change: Change, split: str, resolution: int, number: int
+) -> Iterator[tuple[Task, Sample, Array]]:
     """The first `number` cases a change can make, from all tasks in turn; fewer where the samples run out."""
     made = 0
     sizes = [task.size(split) for task in tasks]
