@@ -110,13 +110,13 @@ def look(sample: Sample, image: NDArray[np.uint8], *, allow: bool = True) -> Vie
 def _aligned(output: Float, source: Float, where: Bool) -> Float:
     """An output that is off by a shift of up to a pixel or so, as codecs and resizers leave it, is shifted back."""
     moved, shift = output, np.zeros(2)
-    off = distance(output, source)[where]
+    off: Float = distance(output, source)[where]
     if not off.size or off.mean() < 0.5:
         return output
     for _ in range(4):  # least squares on the gradient (Lucas and Kanade 1981)
-        down, across = np.gradient(moved[..., 0])
+        across, down = (np.asarray(np.gradient(moved[..., 0], axis=axis)) for axis in (1, 0))
         slope = np.stack([across[where], down[where]], axis=1)
-        error = (source - moved)[..., 0][where]
+        error = (source[..., 0] - moved[..., 0])[where]
         shift += np.linalg.lstsq(slope, error, rcond=None)[0]
         if np.abs(shift).max() > SHIFTED:
             return output

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness import Cli
 from PIL import Image
 from qk_tasks.faces.drawing import draw
 from qk_tasks.faces.edits import draw_item
@@ -158,3 +159,15 @@ def test_a_mask_of_other_values_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.full((128, 128), 7, np.uint8)).save(path)
     with pytest.raises(UsageError, match=r"image 4: 00004_hair.png: values 7; expected 0 and 1, or 0 and 255"):
         task(tmp_path, "background").sample("test", 0, SIDE)
+
+
+def test_a_run_leaves_out_tasks_without_samples_in_the_split_and_says_so(cli: Cli, tmp_path: Path) -> None:
+    root = write(tmp_path / "celeba")
+    code, out, err = cli(
+        "run", "--task", f"celeba-hq:{root}", "--model", "no-op", "--model", "oracle", "--metric", "drift", "--no-page",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 5  # the oracle has no answer for what is taken off
+    assert "no samples in split test, left out: celeba-hq/put_on_glasses" in err
+    undecided = next(line for line in out.splitlines() if "oracle" in line and "celeba-hq/smile" in line)
+    assert "0.0%" not in undecided

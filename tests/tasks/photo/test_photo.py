@@ -18,6 +18,8 @@ from qk_bench.conformance import check_task, failures
 from qk_bench.plugins import find_tasks
 from qk_bench.records import Sample
 
+from .corruptions import BENIGN, WRONG, cases
+
 TASKS = list(SUITE.tasks)
 Image = np.ndarray
 
@@ -147,6 +149,20 @@ def test_a_moved_object_must_not_stay_behind() -> None:
         whole, edited = scene(sample), (sample.target_scene or {})["edited"]
         twice = Scene(whole.background, (*whole.objects, before.get(edited)._replace(id=99)))
         assert not passed(sample, render(twice, sample.width))
+
+
+@pytest.mark.parametrize("name", BENIGN)
+def test_a_right_edit_survives(name: str) -> None:
+    tried = list(cases(list(SUITE.tasks.values()), BENIGN[name], "val", 256, 8))
+    assert tried
+    assert [task.verify(sample, image).reason for task, sample, image in tried] == [""] * len(tried)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_edit_fails(name: str) -> None:
+    tried = list(cases(list(SUITE.tasks.values()), WRONG[name], "val", 256, 12))
+    assert tried
+    assert sum(task.verify(sample, image).success for task, sample, image in tried) <= 1  # docs/photo.md names the gap
 
 
 def test_a_hole_filled_with_a_strange_colour_fails() -> None:
