@@ -18,7 +18,7 @@ _ROWS = 2048
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean (D,) and covariance: a factor F (N, D), Σ = FᵀF, for N ≤ D images, Σ (D, D) itself for more."""
+    """Mean (D,) and covariance: a factor F (N, D), Σ = FᵀF, for N ≤ D images; for more, the upper triangle of Σ (D, D)."""
 
     mean: NDArray[np.float64]
     factor: NDArray[np.floating] | None = None
@@ -58,17 +58,30 @@ def frechet_distance(first: NDArray[np.float32], second: NDArray[np.float32]) ->
 
 
 def _covariance(features: NDArray[np.float32], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Products in float32 over blocks small enough for rounding not to add up, sums in float64: half the time."""
+    """The upper triangle, zeros below it.
+
+    Products in float32 over blocks small enough for rounding not to add up, sums in float64: half the time. In Fortran's
+    order, which is BLAS's own.
+    """
+    from scipy.linalg.blas import dsyr, ssyrk
+
     n, d = features.shape
     shift = mean.astype(np.float32)
-    total = np.zeros((d, d))
+    total = np.zeros((d, d), order="F")
     buffer = np.empty((min(n, _ROWS), d), np.float32)
+    product = np.zeros((d, d), np.float32, order="F")
     for start in range(0, n, _ROWS):
         rows = features[start : start + _ROWS]
         block = np.subtract(rows, shift, out=buffer[: len(rows)])
-        total += block.T @ block
-    rest = mean - shift
-    return np.asarray((total - n * np.outer(rest, rest)) / (n - 1))
+        total += ssyrk(1.0, block.T, c=product, overwrite_c=1)
+    total = dsyr(-float(n), mean - shift, a=total, overwrite_a=1)
+    total /= n - 1
+    return np.asarray(total)
+
+
+def _whole(triangle: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The symmetric matrix of an upper triangle."""
+    return np.asarray(np.triu(triangle) + np.triu(triangle, 1).T)
 
 
 def _root_trace(first: Moments, second: Moments) -> float:
@@ -79,24 +92,25 @@ def _root_trace(first: Moments, second: Moments) -> float:
         first, second = second, first
     assert first.covariance is not None
     if second.factor is not None:
-        product = second.factor @ first.covariance @ second.factor.T
+        product = second.factor @ _whole(first.covariance) @ second.factor.T
     else:
         assert second.covariance is not None
         product = _between(first.covariance, second.covariance)
-    return float(np.sqrt(np.maximum(np.linalg.eigvalsh(product), 0)).sum(dtype=np.float64))
+    return float(np.sqrt(np.maximum(np.linalg.eigvalsh(product, "U"), 0)).sum(dtype=np.float64))
 
 
 def _between(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """FΣ₂Fᵀ with Σ₁ = FᵀF."""
-    from scipy.linalg.blas import dtrmm
+    """FΣ₂Fᵀ with Σ₁ = FᵀF, from and to upper triangles."""
+    from scipy.linalg.lapack import dpotrf, dsygst
 
-    try:
-        factor = np.linalg.cholesky(first).T  # upper; of a matrix in C order, a view in the order that BLAS takes
-    except np.linalg.LinAlgError:  # a feature that never varies, or too few distinct images
-        values, vectors = np.linalg.eigh(first)
-        root = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
-        return np.asarray(root @ second @ root.T)
-    return np.asarray(dtrmm(1.0, factor, dtrmm(1.0, factor, second.T), side=1, trans_a=1))
+    factor, info = dpotrf(first)
+    if info == 0:
+        product, info = dsygst(second, factor, itype=2)  # half the work of two products with a triangle
+    if info == 0:
+        return np.asarray(product)
+    values, vectors = np.linalg.eigh(first, "U")  # a feature that never varies, or too few distinct images
+    root = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+    return np.asarray(root @ _whole(second) @ root.T)
 
 
 def _nuclear_norm(matrix: NDArray[np.floating]) -> float:
