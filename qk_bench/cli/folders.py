@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from qk_bench.cli.list import Format
+from qk_bench.cli.progress import make_steps
 from qk_bench.interfaces import Metric
 from qk_bench.metrics import expand
 from qk_bench.metrics.folders import Folder, FolderScore, score_folders
@@ -30,10 +31,8 @@ def compare_folders(folder: Path, reference: Path, wanted: list[str], form: Form
     """
     outputs, references = Folder(folder), Folder(reference)
     metrics, unavailable = _load(wanted)
-    scores = []
-    for score in score_folders(outputs, references, metrics, unavailable):
-        print(f"{score.id}: done", file=sys.stderr)
-        scores.append(score)
+    with make_steps() as steps:
+        scores = list(score_folders(outputs, references, metrics, unavailable, steps.show))
     if form is Format.json:
         print(json.dumps(_as_json(outputs, references, scores, unavailable), indent=2, ensure_ascii=False))
     else:
@@ -96,5 +95,8 @@ def _print_table(outputs: Folder, references: Folder, scores: list[FolderScore],
         rows.append([f"{score.id}{ARROWS[score.column.direction]}", value, interval, str(score.n), score.reason])
     if rows:
         console.print(make_table(["metric", "value", "95 % interval", "n", ""], rows))
+    by_reason: dict[str, list[str]] = {}
     for name, why in unavailable.items():
-        console.print(f"not computed: {name}: {why}", markup=False)
+        by_reason.setdefault(why, []).append(name)
+    for why, metrics in by_reason.items():
+        console.print(f"not computed: {', '.join(metrics)}: {why}", markup=False)

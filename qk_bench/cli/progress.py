@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 QUIET_SECONDS: Final = 30.0
 
 
+def make_steps() -> StepLines | StepBars:
+    """For work of several steps, each of which knows how much it is: bars on a terminal, lines elsewhere."""
+    return StepBars() if sys.stderr.isatty() else StepLines()
+
+
 def make_reporter() -> Lines | Bars:
     """Bars on a terminal, lines elsewhere."""
     return Bars() if sys.stderr.isatty() else Lines()
@@ -118,6 +123,70 @@ class Bars:
     def note(self, text: str) -> None:
         """Print a line above the bars."""
         self._progress.console.print(text, highlight=False, markup=False)
+
+
+class StepLines:
+    """A plain line at the start of a step and now and then, with the time left."""
+
+    def __init__(self) -> None:
+        self._step = ""
+        self._began = self._said = 0.0
+
+    def __enter__(self) -> Self:
+        """Nothing to set up."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to tear down."""
+
+    def show(self, step: str, done: int, total: int) -> None:
+        """Say how far a step is; a total of 0 is not known."""
+        now = time.monotonic()
+        if step != self._step:
+            self._step, self._began, self._said = step, now, now
+            print(f"{step}: {total}" if total else step, file=sys.stderr, flush=True)
+        elif done < total and now - self._said >= QUIET_SECONDS:
+            self._said = now
+            left = (now - self._began) * (total - done) / done
+            print(f"{step}: {done} of {total}, about {_duration(left)} left", file=sys.stderr, flush=True)
+
+
+class StepBars:
+    """One bar per step, with the time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bars: dict[str, TaskID] = {}
+        self._progress: Progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            speed_estimate_period=120,  # features come many images at a time
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        """Show the bars."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the bars away."""
+        self._progress.stop()
+
+    def show(self, step: str, done: int, total: int) -> None:
+        """Move a step's bar; a total of 0 is not known."""
+        if step not in self._bars:
+            self._bars[step] = self._progress.add_task(step, total=total or None)
+        self._progress.update(self._bars[step], completed=done)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _failed(counts: dict[str, int]) -> str:

@@ -77,7 +77,7 @@ class DistributionMetric(SetMetric):
 
     def compute(self, items: Iterator[Scored]) -> tuple[SetValue, ...]:
         """Outputs against the targets of their samples; what is of one cluster is resampled together."""
-        reader, store = self._reader()
+        reader = self.reader()
         outputs: list[tuple[bytes, str]] = []
         references: dict[str, tuple[bytes, str]] = {}  # by sample
         for item in items:
@@ -86,30 +86,34 @@ class DistributionMetric(SetMetric):
                 references[item.sample.id] = reader.add(target(item)), item.sample.cluster
         units = clustered_units([name for _, name in outputs], [name for _, name in references.values()])
         keys = [key for key, _ in outputs], [key for key, _ in references.values()]
-        return self._values(reader, store, *keys, [units], "targets")
+        return self._values(reader, *keys, [units], "targets")
 
     def compare(
         self, outputs: Iterable[NDArray[np.uint8]], references: Iterable[NDArray[np.uint8]]
     ) -> tuple[SetValue, ...]:
         """Two sets of images that have nothing to do with each other, such as two folders."""
-        reader, store = self._reader()
-        keys = [reader.add(image) for image in outputs], [reader.add(image) for image in references]
-        return self._values(reader, store, *keys, single_units(len(keys[0]), len(keys[1])), "folder")
+        reader = self.reader()
+        return self.compare_read(reader, [reader.add(image) for image in outputs], [reader.add(i) for i in references])
+
+    def compare_read(
+        self, reader: FeatureReader, outputs: list[bytes], references: list[bytes]
+    ) -> tuple[SetValue, ...]:
+        """The same of images that a reader has taken already, by their keys: metrics of one resize share a reader."""
+        return self._values(reader, outputs, references, single_units(len(outputs), len(references)), "folder")
 
     def refusal(self, n: int, m: int, reference: str = "folder") -> tuple[SetValue, ...]:
         """What stands in place of values for sets of n and m images, one of them below the minimum."""
         reason = f"{min(n, m)} images; {self.statistics[0].id} needs {self.minimum} on each side"
         return tuple(SetValue(None, None, None, n, reason, identifier) for identifier in self._ids(n, m, reference))
 
-    def _reader(self) -> tuple[FeatureReader, FeatureStore]:
+    def reader(self) -> FeatureReader:
+        """What takes images for this metric."""
         extractor = Inception(self.resize)
-        store = FeatureStore.of(extractor)
-        return FeatureReader(extractor, store), store
+        return FeatureReader(extractor, FeatureStore.of(extractor))
 
     def _values(
         self,
         reader: FeatureReader,
-        store: FeatureStore,
         output_keys: list[bytes],
         reference_keys: list[bytes],
         strata: list[list[Unit]],
@@ -118,6 +122,8 @@ class DistributionMetric(SetMetric):
         n, m = len(output_keys), len(reference_keys)
         if min(n, m) < self.minimum:
             return self.refusal(n, m, reference)
+        store = reader.store
+        assert store is not None
         ids = self._ids(n, m, reference)
         halves = half_samples(strata) or HalfSamples([], 0, 0)
         few = f"no interval: fewer than {FEWEST_UNITS} clusters" if not halves.draws else ""

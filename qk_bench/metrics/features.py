@@ -89,19 +89,22 @@ class FeatureReader:
 
     chunk = 64
     batch = 8
+    pixels = 1 << 24  # held at once, about: images of a camera fill it before they are a chunk
 
     def __init__(self, extractor: Extractor, store: FeatureStore | None) -> None:
         self._extractor = extractor
         self.store = store
         self._rows: dict[bytes, Features] = {}
         self._pending: dict[bytes, NDArray[np.uint8]] = {}
+        self._held = 0  # bytes of what is pending
 
     def add(self, image: NDArray[np.uint8]) -> bytes:
         """Take an (H, W, 3) uint8 image; returns its key."""
         key = bytes.fromhex(pixels_digest(image))
         if key not in self._rows and key not in self._pending:
             self._pending[key] = image
-            if len(self._pending) >= self.chunk:
+            self._held += image.nbytes
+            if len(self._pending) >= self.chunk or self._held >= 3 * self.pixels:
                 self._flush()
         return key
 
@@ -123,6 +126,7 @@ class FeatureReader:
         if self.store and missing:
             self.store.put((key, self._rows[key].tobytes()) for key in missing)
         self._pending.clear()
+        self._held = 0
 
 
 def set_key(kind: str, keys: Iterable[bytes]) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +13,19 @@ from numpy.typing import NDArray
 
 from qk_bench.errors import UsageError
 from qk_bench.images import ImageProblemError, read_pixels, resample
-from qk_bench.interfaces import Metric, SampleMetric, Scored, SetValue, Task, Value
+from qk_bench.interfaces import Metric, SampleMetric, Scored, Task, Value
 from qk_bench.metrics.distribution import DistributionMetric
+from qk_bench.metrics.features import FeatureReader
+from qk_bench.metrics.resize import Resize
 from qk_bench.outputs import SUFFIXES
 from qk_bench.records import MetricColumn, Sample, Verdict
 from qk_bench.run.score import PIXELS_AT_ONCE, compute_each
 from qk_bench.safe_read import WeightsError
 from qk_bench.stats import mean_interval
 
-_CHUNK = 64
+_AHEAD = 4  # images decoded before they are asked for
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how many of it are done, and how many there are."""
 NO_PAIRS = "compares pairs, and no file of one folder is named like one of the other"
 
 
@@ -53,10 +58,13 @@ class Folder:
     def images(self) -> Iterator[NDArray[np.uint8]]:
         """Readable images in order of name, (H, W, 3) uint8, a few held at a time."""
         with ThreadPoolExecutor(2) as pool:
-            for start in range(0, len(self.files), _CHUNK):
-                for image in pool.map(self.read, self.files[start : start + _CHUNK]):
-                    if image is not None:
-                        yield image
+            ahead = deque(pool.submit(self.read, file) for file in self.files[:_AHEAD])
+            for following in [*self.files[_AHEAD:], *[None] * len(ahead)]:
+                image = ahead.popleft().result()
+                if following is not None:
+                    ahead.append(pool.submit(self.read, following))
+                if image is not None:
+                    yield image
 
     def read(self, file: Path) -> NDArray[np.uint8] | None:
         """One image as (H, W, 3) uint8 sRGB; None, and a line in `broken`, where it is not one that is accepted."""
@@ -99,8 +107,16 @@ def why_not(metric: Metric, pairs: int) -> str:
     return "" if pairs else NO_PAIRS
 
 
+def _silent(what: str, done: int, total: int) -> None:
+    """Say nothing."""
+
+
 def score_folders(
-    outputs: Folder, references: Folder, metrics: Mapping[str, Metric], unavailable: dict[str, str] | None = None
+    outputs: Folder,
+    references: Folder,
+    metrics: Mapping[str, Metric],
+    unavailable: dict[str, str] | None = None,
+    progress: Progress = _silent,
 ) -> Iterator[FolderScore]:
     """Values of all metrics that two folders allow, as they are ready.
 
@@ -112,35 +128,70 @@ def score_folders(
         references: Images to judge them by.
         metrics: Metrics by name.
         unavailable: Told which metrics were not computed, and why.
+        progress: Told how far it is.
     """
     unavailable = {} if unavailable is None else unavailable
     pairs = _pairs(outputs, references)
+    whole: dict[str, DistributionMetric] = {}
     paired: dict[str, SampleMetric] = {}
     for name, metric in metrics.items():
         if reason := why_not(metric, len(pairs)):
             unavailable[name] = reason
         elif isinstance(metric, DistributionMetric):
-            try:
-                values = _compare(metric, outputs, references)
-            except WeightsError as error:
-                unavailable[name] = str(error)
-                continue
-            for column, value in zip(metric.columns, values, strict=True):
-                yield _folder_score(column, value)
+            whole[name] = metric
         elif isinstance(metric, SampleMetric):
             paired[name] = metric
-    yield from _score_pairs(outputs, references, pairs, paired, unavailable)
+    yield from _score_sets(outputs, references, whole, unavailable, progress)
+    yield from _score_pairs(outputs, references, pairs, paired, unavailable, progress)
 
 
-def _compare(metric: DistributionMetric, outputs: Folder, references: Folder) -> tuple[SetValue, ...]:
-    """The values of the folders; too few images are refused before anything is made of them."""
-    if min(len(outputs.files), len(references.files)) < metric.minimum:
-        return metric.refusal(outputs.readable(), references.readable())
-    return metric.compare(outputs.images(), references.images())
+def _score_sets(
+    outputs: Folder,
+    references: Folder,
+    metrics: Mapping[str, DistributionMetric],
+    unavailable: dict[str, str],
+    progress: Progress,
+) -> Iterator[FolderScore]:
+    """Each file is read once for all metrics, and put through the network once per resize."""
+    fewest = min(len(outputs.files), len(references.files))
+    readers: dict[Resize, FeatureReader] = {}
+    try:
+        for metric in metrics.values():
+            if (
+                fewest >= metric.minimum and metric.resize not in readers
+            ):  # else refused before anything is made of them
+                readers[metric.resize] = metric.reader()
+        keys = _read(outputs, references, list(readers.values()), progress) if readers else ([], [])
+    except WeightsError as error:  # all of them use the same
+        unavailable.update(dict.fromkeys(metrics, str(error)))
+        return
+    for name, metric in metrics.items():
+        if metric.resize in readers and fewest >= metric.minimum:
+            progress(f"{name} and its interval", 0, 0)
+            values = metric.compare_read(readers[metric.resize], *keys)
+        else:
+            values = metric.refusal(outputs.readable(), references.readable())
+        for column, value in zip(metric.columns, values, strict=True):
+            yield FolderScore(value.id or column.id, column, value.value, value.low, value.high, value.n, value.reason)
 
 
-def _folder_score(column: MetricColumn, value: SetValue) -> FolderScore:
-    return FolderScore(value.id or column.id, column, value.value, value.low, value.high, value.n, value.reason)
+def _read(
+    outputs: Folder, references: Folder, readers: Sequence[FeatureReader], progress: Progress
+) -> tuple[list[bytes], list[bytes]]:
+    """The keys of the images of both folders, taken by every reader."""
+    total = len(outputs.files) + len(references.files)
+    found: list[list[bytes]] = []
+    done = 0
+    for folder in (outputs, references):
+        keys = []
+        for image in folder.images():
+            keys += [reader.add(image) for reader in readers][:1]
+            done += 1
+            progress("features of images", done, total)
+        found.append(keys)
+    for reader in readers:
+        reader.features(found[0][:1])
+    return found[0], found[1]
 
 
 def _pairs(outputs: Folder, references: Folder) -> list[tuple[Path, Path]]:
@@ -154,10 +205,11 @@ def _score_pairs(
     pairs: Sequence[tuple[Path, Path]],
     metrics: Mapping[str, SampleMetric],
     unavailable: dict[str, str],
+    progress: Progress,
 ) -> Iterator[FolderScore]:
     """Means over pairs; each file is read once, whatever the number of metrics, and few are held."""
     rows: dict[str, list[tuple[Value, ...]]] = {name: [] for name in metrics}
-    resampled = 0
+    resampled = done = 0
     for chunk in _chunks(outputs, references, pairs) if metrics else ():
         resampled += sum(item.image.shape != item.returned.shape for item in chunk)
         for name in [name for name in metrics if name not in unavailable]:
@@ -166,6 +218,8 @@ def _score_pairs(
                 rows[name] += compute_each(metric, len(metric.columns), chunk)
             except WeightsError as error:
                 unavailable[name] = str(error)
+        done += len(chunk)
+        progress("pairs", done, len(pairs))
     note = f"{resampled} resampled to the size of their reference" if resampled else ""
     for name, metric in metrics.items():
         if name in unavailable:

@@ -32,8 +32,9 @@ def test_unrelated_photographs_are_scored_with_all_metrics(pinned_weights: None,
     second = write_folder(tmp_path / "b", crops(101, 64, 1, ("china", "flower")))
     for number, file in enumerate(sorted(second.iterdir())):
         file.rename(second / f"other-{number}.png")
-    code, out, _ = cli("score", first, "--reference", second, "--metric", "all", "--format", "json")
+    code, out, err = cli("score", first, "--reference", second, "--metric", "all", "--format", "json")
     assert code == 0
+    assert "features of images: 206" in err
     found = json.loads(out)
     results = {row["metric"].split("[")[0]: row for row in found["results"]}
     assert set(results) == {"fid", "kid", "precision", "recall", "density", "coverage"}
@@ -109,6 +110,22 @@ def test_tampered_weights_are_refused_by_name_and_the_other_metrics_go_on(
     assert "psnr[cap=100] ↑" in out
     code, out, _ = cli("score", pair[0], "--reference", pair[1], "--metric", "kid", "--metric", "psnr")
     assert "not computed: kid: weights inception-tf are missing: qkbench weights pull inception-tf" in out
+
+
+def test_progress_is_a_line_now_and_then_with_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from qk_bench.cli import progress
+
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with progress.StepLines() as steps:
+        for done in range(1, 101):
+            now += 1.0
+            steps.show("features", done, 100)
+        steps.show("kid", 0, 0)
+    expected = ["features: 100", "features: 31 of 100, about 67 s left", "features: 61 of 100, about 38 s left"]
+    assert capsys.readouterr().err.splitlines() == [*expected, "features: 91 of 100, about 9 s left", "kid"]
 
 
 @pytest.mark.parametrize(

@@ -139,10 +139,10 @@ def test_a_second_call_computes_nothing_but_reads_the_images(tmp_path: Path) -> 
     class Counted(FewKid):
         """KID that counts what it computes."""
 
-        def _reader(self) -> tuple[FeatureReader, FeatureStore]:
+        def reader(self) -> FeatureReader:
             extractors.append(Projection())
             store = FeatureStore(tmp_path / "features.sqlite")
-            return FeatureReader(extractors[-1], store), store
+            return FeatureReader(extractors[-1], store)
 
         def estimate(self, sets: Sets) -> tuple[tuple[float, ...], NDArray[np.float64]]:
             estimates.append(1)
@@ -197,6 +197,35 @@ def test_reading_holds_few_images_however_many_there_are(tmp_path: Path) -> None
     for image in images():
         reader.add(image)
     assert most <= reader.chunk + 2
+
+
+def test_large_images_are_not_held_until_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FeatureReader, "pixels", 3 * 64 * 64)
+    extractor = Projection()
+    reader = FeatureReader(extractor, FeatureStore(tmp_path / "features.sqlite"))
+    calls = []
+    for image in crops(7, 64, seed=0):
+        reader.add(image)
+        calls.append(extractor.calls)
+    assert calls == [0, 0, 3, 3, 3, 6, 6]
+
+
+def test_metrics_of_folders_read_each_file_once_and_share_features(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor = Projection()
+    reader = FeatureReader(extractor, FeatureStore(tmp_path / "features.sqlite"))
+    read: list[Path] = []
+    real = Folder.read
+    monkeypatch.setattr(Folder, "read", lambda self, file: (read.append(file), real(self, file))[1])
+    for metric in (FewFid, FewKid, FewPrecisionRecall):
+        monkeypatch.setattr(metric, "reader", lambda self: reader)
+        monkeypatch.setattr(metric, "availability", lambda self: (True, ""))
+    metrics = {"fid": FewFid(), "kid": FewKid(), "precision-recall": FewPrecisionRecall()}
+    found = list(score_folders(*(Folder(folder) for folder in folders), metrics))
+    assert all(score.value is not None for score in found)
+    assert sorted(read) == sorted([*folders[0].iterdir(), *folders[1].iterdir()])
+    assert extractor.calls == 24
 
 
 class _Image(np.ndarray):  # type: ignore[type-arg]
