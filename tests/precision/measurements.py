@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 import tempfile
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +19,17 @@ from tests.metrics import peers
 from tests.metrics.photographs import crops, disturbed, write_folder
 
 Images = list[NDArray[np.uint8]]
+EXAMPLE_URL = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/082bb24f84c091ea94de2867d34c4544f68e0963/imgs"
+EXAMPLE = {  # sha256
+    "ex_ref.png": "57aff3a0aeb6ebea151411f35b4487ea130aedcac6addd91c8c015969f9df097",
+    "ex_p0.png": "f44901a99c82755cfe78cdbde66579ae06cd0ebbba4a2539aa35ef96bbe703db",
+    "ex_p1.png": "6ada2a42a3378bfa408027ba2d54a827c6f2cec30a0506e4f140fddaca661022",
+}
 MEASUREMENTS: list[Measurement] = []
+
+
+class NotHereError(Exception):
+    """What is compared with cannot be had on this machine."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +165,37 @@ def lpips_alex():  # type: ignore[no-untyped-def]
 @measurement("LPIPS, VGG16", "lpips 0.1.4", "4 pairs, 128 px", 1e-5)
 def lpips_vgg():  # type: ignore[no-untyped-def]
     return _lpips("vgg", 4)
+
+
+def _example_images() -> Images:
+    """The images of the lpips package's example, which it does not ship: from QK_BENCH_LPIPS_EXAMPLE, or its repository."""
+    from PIL import Image
+
+    own = os.environ.get("QK_BENCH_LPIPS_EXAMPLE")
+    found = []
+    for name, sha256 in EXAMPLE.items():
+        try:
+            data = (Path(own) / name).read_bytes() if own else _download(f"{EXAMPLE_URL}/{name}")
+        except OSError as error:
+            mend = "QK_BENCH_LPIPS_EXAMPLE=FOLDER names a folder that holds it"
+            raise NotHereError(f"{name} cannot be had: {error}; {mend}") from error
+        assert hashlib.sha256(data).hexdigest() == sha256, f"{name} is another file"
+        found.append(np.asarray(Image.open(io.BytesIO(data))))
+    return found
+
+
+def _download(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=20) as response:
+        data: bytes = response.read()
+    return data
+
+
+@measurement("LPIPS, AlexNet, the package's own example", "its README", "ex_ref.png, ex_p0.png, ex_p1.png", 5e-4)
+def lpips_example():  # type: ignore[no-untyped-def]
+    from qk_bench.metrics.lpips import network
+
+    reference, *others = _example_images()
+    return network("alex").distances([reference, reference], others), (0.722, 0.138)
 
 
 @measurement("Inception features", "torch-fidelity", "10 crops, 96 px, TensorFlow's resize", 1e-4)
