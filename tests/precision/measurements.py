@@ -19,7 +19,9 @@ from tests.metrics import peers
 from tests.metrics.photographs import crops, disturbed, write_folder
 
 Images = list[NDArray[np.uint8]]
-EXAMPLE_URL = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/082bb24f84c091ea94de2867d34c4544f68e0963/imgs"
+EXAMPLE_URL = (
+    "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/082bb24f84c091ea94de2867d34c4544f68e0963/imgs"
+)
 EXAMPLE = {  # sha256
     "ex_ref.png": "57aff3a0aeb6ebea151411f35b4487ea130aedcac6addd91c8c015969f9df097",
     "ex_p0.png": "f44901a99c82755cfe78cdbde66579ae06cd0ebbba4a2539aa35ef96bbe703db",
