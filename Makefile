@@ -25,6 +25,7 @@ bench: $(VENV)/dev
 	$(BIN)/python tests/benchmarks/overhead.py
 	$(BIN)/python tests/benchmarks/memory.py
 	$(BIN)/python tests/benchmarks/stats_speed.py
+	$(BIN)/python -m tests.benchmarks.test_metrics_speed
 
 # Stamps make the second call quick; a changed pyproject.toml installs again.
 $(VENV)/run: pyproject.toml

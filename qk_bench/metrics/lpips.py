@@ -53,7 +53,11 @@ class Lpips:
         ]
         self._heads = [tensors[f"lin{i}"].reshape(1, -1, 1, 1) for i in range(5)]
         shift, scale = (torch.tensor(v, dtype=torch.float64).reshape(1, 3, 1, 1) for v in (_SHIFT, _SCALE))
-        self._gain, self._offset = (1 / (127.5 * scale)).float(), ((1 + shift) / scale).float()
+        # (x / 127.5 - 1 - shift) / scale: the factor goes into the first convolution, whose padding of zeros stays right
+        self._zero = (127.5 * (1 + shift)).float()
+        weight, bias = self._convolutions[0]
+        first = (weight.double() / (127.5 * scale)).float().contiguous(memory_format=torch.channels_last)
+        self._convolutions[0] = first, bias
 
     def maps(self, first: Sequence[NDArray[np.uint8]], second: Sequence[NDArray[np.uint8]]) -> list[Any]:
         """The distance at each place of each of the five layers.
@@ -68,9 +72,8 @@ class Lpips:
         torch = self._torch
         n = len(first)
         with torch.inference_mode():
-            images = torch.from_numpy(np.stack([*first, *second]))  # (2B, H, W, 3)
-            x = images.permute(0, 3, 1, 2).float()  # (2B, 3, H, W) in [0, 255], channels last
-            x = x.mul_(self._gain).sub_(self._offset)  # to [-1, 1], less shift, over scale
+            images = torch.from_numpy(np.stack([*first, *second], dtype=np.float32))  # (2B, H, W, 3)
+            x = images.permute(0, 3, 1, 2).sub_(self._zero)  # (2B, 3, H, W), channels last
             maps: list[Any] = []
             convolutions = iter(self._convolutions)
             for step in self._layers:

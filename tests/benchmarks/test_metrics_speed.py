@@ -1,7 +1,8 @@
 """Speed against the published implementations, in turns in one process, on the same input with the same weights.
 
 Prints ratios: `python -m tests.benchmarks.test_metrics_speed [--images 1000]`. As tests, with smaller inputs:
-`pytest tests/benchmarks -m slow`. Each ratio is the median of paired turns, so that other load hits both sides.
+`pytest tests/benchmarks -m slow`. Each ratio is the median of paired turns, so that other load hits both sides. Under
+`taskset -c 0` the clock is CPU time, which other load does not enter.
 """
 
 from __future__ import annotations
