@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from qk_bench.stats.clusters import NOTHING, Estimate, Floats, cluster_codes, cluster_sums
 
+Words = NDArray[Any]  # uint16 or uint32
+
 RESAMPLES = 10_000
-_BLOCK = 1 << 20  # cluster draws of one stream, 8 MB; part of what a seed means
-_CACHED = 1 << 16  # draws gathered at a time
+_BLOCK = 1 << 20  # cluster draws of one stream; part of what a seed means
+_CACHED = 1 << 15  # draws worked on at a time
+_SHORT = 1 << 10  # clusters up to which 16 random bits draw one; at most 1 word in 64 is drawn again
 _FEW = 6  # columns up to which gathering is quicker than a product
 _THREADS = min(4, os.cpu_count() or 1)
 
@@ -159,7 +162,8 @@ def bootstrap_means(
 
     def means(number: int) -> Floats:
         rows = min(block, resamples - number * block)
-        product = totals(design, rows, np.random.default_rng([seed, number]))  # (rows, k + u)
+        drawn = _draw(np.random.default_rng([seed, number]), n_clusters, rows)
+        product = totals(design, drawn)  # (rows, k + u)
         with np.errstate(invalid="ignore", divide="ignore"):
             ratios: Floats = product[:, : used.size] / product[:, used.size :][:, which.ravel()]
         return ratios
@@ -172,27 +176,41 @@ def bootstrap_means(
     return result
 
 
-def _multiplied(design: Floats, rows: int, rng: Generator) -> Floats:
+def _draw(rng: Generator, n_clusters: int, rows: int) -> Words:
+    """Draw clusters with replacement, (rows, G), each as likely as any other.
+
+    The values of a 16- or 32-bit word are cut into G parts of equal length; a word beyond the last part is drawn again.
+    """
+    word = np.dtype(np.uint16 if n_clusters <= _SHORT else np.uint32)
+    size = rows * n_clusters
+    drawn: Words = rng.bit_generator.random_raw(-(-size * word.itemsize // 8)).view(word)[:size]
+    drawn //= word.type((1 << 8 * word.itemsize) // max(n_clusters, 2))
+    if drawn.max() >= n_clusters:
+        beyond = np.flatnonzero(drawn >= n_clusters)
+        drawn[beyond] = rng.integers(0, n_clusters, beyond.size)
+    return drawn.reshape(rows, n_clusters)
+
+
+def _multiplied(design: Floats, drawn: Words) -> Floats:
     """Column totals (rows, k) of resampled clusters, as a product with how often each cluster was drawn."""
-    n_clusters = design.shape[0]
-    drawn = rng.integers(0, n_clusters, size=(rows, n_clusters))
-    drawn += np.arange(rows)[:, None] * n_clusters
-    times = np.bincount(drawn.ravel(), minlength=rows * n_clusters).reshape(rows, n_clusters)
+    rows, n_clusters = drawn.shape
+    cells = drawn + np.arange(rows)[:, None] * n_clusters
+    times = np.bincount(cells.ravel(), minlength=rows * n_clusters).reshape(rows, n_clusters)
     product: Floats = times.astype(np.float64) @ design
     return product
 
 
-def _gathered(design: Floats, rows: int, rng: Generator) -> Floats:
-    """The same from the same draws, without a table: two columns at a time travel as one complex number."""
+def _gathered(design: Floats, drawn: Words) -> Floats:
+    """The same without a table: two columns at a time travel as one complex number."""
     n_clusters, n_columns = design.shape
     padded = np.hstack([design, np.zeros((n_clusters, n_columns % 2))])
     pairs = np.ascontiguousarray((padded[:, 0::2] + 1j * padded[:, 1::2]).T)  # (k / 2, G)
-    totals = np.empty((rows, len(pairs)), dtype=np.complex128)
+    totals = np.empty((len(drawn), len(pairs)), dtype=np.complex128)
     step = max(1, _CACHED // n_clusters)
-    for start in range(0, rows, step):
-        drawn = rng.integers(0, n_clusters, size=(min(step, rows - start), n_clusters))
+    for start in range(0, len(drawn), step):
+        part = drawn[start : start + step].astype(np.intp)
         for j, pair in enumerate(pairs):
-            totals[start : start + step, j] = pair.take(drawn).sum(axis=1)
+            pair.take(part).sum(axis=1, out=totals[start : start + step, j])
     return totals.view(np.float64)[:, :n_columns]
 
 

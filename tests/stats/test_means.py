@@ -7,6 +7,7 @@ import pytest
 from scipy import special, stats
 
 from qk_bench.stats import bootstrap_means, mean_interval, mean_intervals
+from qk_bench.stats.means import _draw
 
 
 def test_uncorrected_interval_equals_scipys_bca() -> None:
@@ -41,6 +42,16 @@ def test_equal_seeds_give_equal_intervals_and_columns_do_not_disturb_each_other(
     for one, other in zip(alone, together, strict=True):
         assert (one.low, one.high) == pytest.approx((other.low, other.high), rel=1e-12)
     assert mean_interval(x[:, 0], clusters, seed=6, resamples=500) != alone[0]
+
+
+@pytest.mark.parametrize("n_clusters", [1, 3, 700, 5000])
+def test_a_resample_draws_every_cluster_equally_often(n_clusters: int) -> None:
+    rows = 700_001 // n_clusters
+    drawn = _draw(np.random.default_rng(0), n_clusters, rows)
+    assert drawn.shape == (rows, n_clusters)
+    times = np.bincount(drawn.ravel(), minlength=n_clusters)
+    assert times.size == n_clusters
+    assert n_clusters == 1 or stats.chisquare(times).pvalue > 0.01
 
 
 def test_rows_without_a_value_are_left_out_and_not_zero() -> None:
