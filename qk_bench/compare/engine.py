@@ -252,36 +252,17 @@ def _with_margin(shown: Comparison, difference: stats.Difference, question: Ques
     return shown.model_copy(update={"margin": margin, "p_equivalent": stats.equivalence_p(difference, margin)})
 
 
-def side(entrant: Entrant, block: TaskScores, index: int, estimate: stats.Estimate) -> Side:
-    """One model's value as a record."""
-    card = entrant.run.card(entrant.model)
-    return Side(
-        run=str(entrant.run.path),
-        model=entrant.model,
-        label=entrant.label,
-        privileged=card.privileged,
-        uses_region=card.uses_region,
-        unseeded=card.unseeded,
-        value=finite(estimate.value),
-        low=finite(estimate.low),
-        high=finite(estimate.high),
-        n=estimate.n,
-        failures=int(block.failed[index].sum()),
-    )
-
-
 def _rate_side(entrant: Entrant, block: TaskScores, index: int, values: Floats, codes: np.ndarray) -> Side:
     has = ~np.isnan(values)
-    return side(entrant, block, index, stats.rate_interval(values[has], codes[has], confidence=CONFIDENCE))
+    e = stats.rate_interval(values[has], codes[has], confidence=CONFIDENCE)
+    return entrant.side(e.value, e.low, e.high, e.n, int(block.failed[index].sum()))
 
 
 def _mean_side(entrant: Entrant, block: TaskScores, index: int, values: Floats, sample: stats.Bootstrap | None) -> Side:
-    nan = float("nan")
+    failures = int(block.failed[index].sum())
     if sample is None or np.isinf(values).any():
-        estimate = stats.Estimate(nan, nan, nan, int((~np.isnan(values)).sum()), 0)
-    else:
-        estimate = stats.Estimate(sample.value, *sample.interval(CONFIDENCE), sample.n, sample.n_clusters)
-    return side(entrant, block, index, estimate)
+        return entrant.side(None, None, None, int((~np.isnan(values)).sum()), failures)
+    return entrant.side(sample.value, *sample.interval(CONFIDENCE), sample.n, failures)
 
 
 def _concluded(results: list[_Result], corrected: Floats, family: str, question: Question) -> Iterable[Comparison]:

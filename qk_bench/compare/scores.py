@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qk_bench.compare.records import Side, finite
 from qk_bench.errors import DamagedRunError, NotComparableError, UsageError
 from qk_bench.manifest import Manifest
 from qk_bench.records import FAILURES, SUCCESS, MetricColumn, ModelCard
@@ -218,6 +219,23 @@ class Entrant:
     run: Run
     model: str
     label: str
+
+    def side(self, value: float | None, low: float | None, high: float | None, n: int, failures: int) -> Side:
+        """This model's value with its interval, as a record."""
+        card = self.run.card(self.model)
+        return Side(
+            run=str(self.run.path),
+            model=self.model,
+            label=self.label,
+            privileged=card.privileged,
+            uses_region=card.uses_region,
+            unseeded=card.unseeded,
+            value=finite(value),
+            low=finite(low),
+            high=finite(high),
+            n=n,
+            failures=failures,
+        )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qk_bench.compare.records import Comparison, Side, finite
+from qk_bench.compare.records import Comparison, Side
 from qk_bench.records import MetricColumn
 
 if TYPE_CHECKING:
@@ -14,38 +14,26 @@ if TYPE_CHECKING:
 def set_metrics(question: Question, columns: dict[str, MetricColumn]) -> list[Comparison]:
     """What is asked about metrics of whole sets; they have no paired test."""
     entrants = question.field.entrants
-    shared = {(t.suite, t.task) for t in question.field.tasks}
-    result = []
-    for pair in question.shown:
-        found: list[dict[tuple[str, str, str], Side]] = []
-        for entrant in (entrants[i] for i in pair):
-            card = entrant.run.card(entrant.model)
-            found.append(
-                {
-                    (row["suite"], row["task"], row["metric"]): Side(
-                        run=str(entrant.run.path),
-                        model=entrant.model,
-                        label=entrant.label,
-                        privileged=card.privileged,
-                        uses_region=card.uses_region,
-                        unseeded=card.unseeded,
-                        value=finite(row["value"]),
-                        low=finite(row["low"]),
-                        high=finite(row["high"]),
-                        n=row["n"],
-                        failures=0,
-                    )
-                    for row in entrant.run.aggregates
-                    if row["model"] == entrant.model
-                }
+    blocks = {(t.suite, t.task): t for t in question.field.tasks}
+    sides: list[dict[tuple[str, str, str], Side]] = [
+        {
+            (row["suite"], row["task"], row["metric"]): entrant.side(
+                row["value"], row["low"], row["high"], row["n"], int(blocks[row["suite"], row["task"]].failed[i].sum())
             )
-        for key, a in found[0].items():
+            for row in entrant.run.aggregates
+            if row["model"] == entrant.model and (row["suite"], row["task"]) in blocks
+        }
+        for i, entrant in enumerate(entrants)
+    ]
+    result = []
+    for first, second in question.shown:
+        for key, a in sides[first].items():
             suite, task, metric = key
-            b = found[1].get(key)
+            b = sides[second].get(key)
             wanted = (not question.tasks or task in question.tasks) and (
                 not question.metrics or metric in question.metrics
             )
-            if b is None or metric not in columns or not wanted or (suite, task) not in shared:
+            if b is None or metric not in columns or not wanted:
                 continue
             column = columns[metric]
             known = a.value is not None and b.value is not None

@@ -144,6 +144,7 @@ def test_metrics_of_whole_sets_and_infinite_values_are_shown_but_not_tested(tmp_
     models = simulate(30, {"a": 0.5, "b": 0.7}, drifts={"a": 1.0, "b": 1.0})
     models["a"]["psnr"] = np.where(np.arange(90).reshape(30, 3) == 0, np.inf, 30.0)
     models["b"]["psnr"] = np.full((30, 3), 31.0)
+    models["b"]["success"][:4, 0] = np.nan
     same = {"suite": "scenes", "suite_version": "1", "split": "test", "resolution": 64, "task": "t", "metric": "fid"}
     sets = [
         {**same, "model": m, "value": v, "low": v - 1, "high": v + 1, "n": 90, "status": "ok", "reason": ""}
@@ -151,6 +152,7 @@ def test_metrics_of_whole_sets_and_infinite_values_are_shown_but_not_tested(tmp_
     ]
     found = _by_key(_report(str(write_run(tmp_path / "r", {"t": models}, aggregates=sets))))
     assert found["b", "t", "fid"].difference == pytest.approx(-5.8)
+    assert (found["b", "t", "fid"].a.failures, found["b", "t", "fid"].b.failures) == (0, 4)
     assert found["b", "t", "fid"].verdict == found["b", "t", "psnr"].verdict == "not tested"
     assert "infinite" in found["b", "t", "psnr"].note
 
