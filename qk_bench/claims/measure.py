@@ -47,6 +47,8 @@ def measure(claim: Claim, file: ClaimFile, run: Run, names: dict[str, str]) -> M
             if found is None:
                 return Absent(f"no model of {run.path} stands for {role}")
             models.append(found)
+    if says.metric == PARAMETERS and (other := _other_size(run, models[0], file.roles[says.model])):
+        return Absent(f"{other}: its size says nothing of the published model's")
     found_values = _values(run, says, models)
     if isinstance(found_values, Absent):
         return found_values
@@ -175,10 +177,18 @@ def _scale(claim: Claim, file: ClaimFile, run: Run, models: list[str], suites: t
     if not claim.suites or not set(suites) <= set(claim.suites):
         parts.append(f"data: {', '.join(suites) or 'none'} at {run.manifest.spec.resolution} px")
     for role, model in zip((says.model, says.baseline), models, strict=False):
-        published = file.roles[role].parameters if role is not None else None
+        assert role is not None
         mine = run.card(model).parameters
-        if published is None or mine is None:
+        if file.roles[role].parameters is None or mine is None:
             parts.append(f"{model} ({'size not declared' if mine is None else f'{mine / 1e6:.3g} M parameters'})")
-        elif not 0.5 <= mine / published <= 2:
-            parts.append(f"{model} has {mine / 1e6:.3g} M parameters instead of {published / 1e6:.3g} M")
+        elif other := _other_size(run, model, file.roles[role]):
+            parts.append(other)
     return "; ".join(parts)
+
+
+def _other_size(run: Run, model: str, role: Role) -> str:
+    """How a model's size differs from the published one by more than a factor of two; empty if it does not."""
+    mine, published = run.card(model).parameters, role.parameters
+    if mine is None or published is None or 0.5 <= mine / published <= 2:
+        return ""
+    return f"{model} has {mine / 1e6:.3g} M parameters instead of {published / 1e6:.3g} M"

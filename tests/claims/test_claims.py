@@ -133,6 +133,14 @@ def test_a_test_on_other_data_or_another_size_is_an_analogue(run: Path) -> None:
     assert "size not declared" in same.measurement.scale
 
 
+def test_a_small_model_does_not_contradict_the_size_of_the_published_one() -> None:
+    run = load_run(Path(__file__).parent.parent / "reference/edit")
+    file = read(installed()["query-kontext"])
+    found = {v.claim.id: v for v in judge(file, [run], {}).verdicts}["article-parameters"]
+    assert found.verdict == "not testable here"
+    assert "M parameters instead of 130 M" in found.reason
+
+
 def test_of_several_runs_the_one_with_most_clusters_decides(run: Path, tmp_path: Path) -> None:
     small = write_run(tmp_path / "small", {"removal": simulate(20, {"qk:micro": 0.1})})
     found = judge(_file(_says(0.8)), [load_run(small), load_run(run)], {}).verdicts[0]
