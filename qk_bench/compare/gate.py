@@ -6,7 +6,7 @@ import numpy as np
 
 from qk_bench import stats
 from qk_bench.compare.engine import Pair, Question, blocks_of, is_rate
-from qk_bench.compare.records import Gate, GateCell, GateVerdict
+from qk_bench.compare.records import Gate, GateCell, GateVerdict, finite
 from qk_bench.compare.scores import TaskScores, codes_of, image_hashes
 from qk_bench.errors import UsageError
 from qk_bench.records import MetricColumn
@@ -104,7 +104,7 @@ def _cell(
         assert sample is not None  # there are pairs
         difference = sample
     low, high = difference.interval(1 - 2 * question.alpha)
-    ends = {"difference": difference.value, "low": _finite(low), "high": _finite(high)}
+    ends = {"difference": difference.value, "low": finite(low), "high": finite(high)}
     cell = cell.model_copy(update=ends)
     if identical:
         return cell
@@ -125,7 +125,3 @@ def _decided(cell: GateCell, corrected: float, alpha: float) -> GateCell:
         return cell
     verdict = "drop" if corrected <= alpha else "non-inferior" if cell.p_non_inferior <= alpha else "inconclusive"
     return cell.model_copy(update={"p_drop": corrected, "verdict": verdict})
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

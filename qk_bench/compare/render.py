@@ -48,7 +48,7 @@ def junit(report: Report) -> str:
     """The report as JUnit XML: a case per comparison; with a gate a case per cell, which fails only on a drop."""
     root = ElementTree.Element("testsuites", name="qkbench compare")
     if report.gate is not None:
-        cases = [_gate_case(cell) for cell in report.gate.cells]
+        cases = [_gate_case(cell, _gate_level(report)) for cell in report.gate.cells]
         _suite(root, "regression gate", cases)
     else:
         for pair in dict.fromkeys((c.a.label, c.b.label) for c in report.comparisons):
@@ -77,11 +77,11 @@ def _case(c: Comparison) -> ElementTree.Element:
     return case
 
 
-def _gate_case(cell: GateCell) -> ElementTree.Element:
+def _gate_case(cell: GateCell, level: str) -> ElementTree.Element:
     case = ElementTree.Element(
         "testcase", classname=plain(f"{cell.b} against {cell.a}"), name=plain(f"{cell.metric} on {cell.task}")
     )
-    text = f"{cell.verdict}: {_gate_text(cell)}"
+    text = f"{cell.verdict}: {_gate_text(cell, level)}"
     if cell.verdict == "drop":
         ElementTree.SubElement(case, "failure", message=plain(text), type="regression")
     elif cell.verdict == "inconclusive":
@@ -143,8 +143,13 @@ def _gate_row(cell: GateCell) -> list[str]:
     ]
 
 
-def _gate_text(cell: GateCell) -> str:
-    text = f"B - A {_signed(cell.difference, cell.low, cell.high)}, margin {cell.margin:g}, n = {cell.n}"
+def _gate_level(report: Report) -> str:
+    """The confidence of the gate's intervals, whose ends are those of its one-sided tests."""
+    return f"{100 * (1 - 2 * report.alpha):g}%"
+
+
+def _gate_text(cell: GateCell, level: str) -> str:
+    text = f"B - A {_signed(cell.difference, cell.low, cell.high)} at {level}, margin {cell.margin:g}, n = {cell.n}"
     return f"{text}; {cell.note}" if cell.note else text
 
 
@@ -179,9 +184,10 @@ def _number_p(p: float | None) -> str:
 
 def _footer(report: Report) -> list[str]:
     size, other = report.family_size, report.exploratory_size
+    gate = "" if report.gate is None else f" (of the gate {_gate_level(report)}: its tests are one-sided)"
     return [
         *report.notes,
         f"{report.primary_metric}: p by Holm over a family of {size} (every pair of models × task). "
         f"Rows marked * are exploratory: p by Benjamini-Hochberg over {other}.",
-        f"Intervals are at {report.confidence:.0%} each, uncorrected; verdicts at α = {report.alpha:g}.",
+        f"Intervals are at {report.confidence:.0%} each{gate}, uncorrected; verdicts at α = {report.alpha:g}.",
     ]

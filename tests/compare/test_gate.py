@@ -106,6 +106,14 @@ def test_junit_has_a_failure_for_a_drop_and_a_skip_for_what_cannot_be_told(tmp_p
     assert (suites.get("tests"), suites.get("skipped")) == ("3", "1")
 
 
+def test_a_gate_says_at_which_level_its_intervals_are(tmp_path: Path) -> None:
+    base = {"t": simulate(50, {"m": 0.8})}
+    a, b = write_run(tmp_path / "a", base, salt="a"), write_run(tmp_path / "b", base, salt="b")
+    shown = [_gate(str(a), str(b), "--margin", "success=0.02", "--format", f).stdout for f in ("markdown", "junit")]
+    assert "of the gate 90%" in shown[0]
+    assert "at 90%, margin" in shown[1]
+
+
 @pytest.mark.parametrize(
     ("margins", "part"),
     [
