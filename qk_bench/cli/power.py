@@ -96,7 +96,7 @@ def _tables(p: Plan) -> list[tuple[str, list[str], list[list[str]]]]:
 
     visible = []
     for v in p.visible:
-        smallest = "too few clusters" if v.difference is None else _number(p, v.difference)
+        smallest = "none: too few" if v.difference is None else _number(p, v.difference).lstrip("+")
         visible.append([f"{v.samples:,}", str(v.seeds), smallest])
     tables = [
         ("Samples that a difference needs", ["difference", "seeds", "samples"], needed(p.needed)),

@@ -26,11 +26,11 @@ class Needed(Record):
 
 
 class Visible(Record):
-    """The smallest true difference, of either sign, that so many samples show with the wanted power."""
+    """The smallest true difference, of either sign where both are possible, that so many samples show."""
 
     samples: int
     seeds: int
-    difference: float | None = Field(description="null if there is none: too few clusters")
+    difference: float | None = Field(description="its size; null if there is none: too few samples")
 
 
 class Plan(Record):
@@ -90,7 +90,14 @@ def plan(
     """Answer for every asked difference, sample count and number of seeds; what is not asked gets useful values."""
     pilot, split, rate = read_pilot(question, metric, task)
     spread = math.sqrt(pilot.variance)
-    differences = differences or ([0.02, 0.05, 0.1] if rate else [round(spread * f, 4) for f in (0.05, 0.1, 0.2)])
+    a, b = (question.field.entrants[i].label for i in question.shown[0])
+    if pilot.rates is not None:
+        base = pilot.rates[0]
+        differences = differences or [-d if base > 0.9 else d for d in (0.02, 0.05, 0.1)]
+        for d in differences:
+            if not -1e-9 <= base + d <= 1 + 1e-9:
+                raise UsageError(f"no model can differ from {a}, which has {base:.1%}, by {100 * d:+g} points")
+    differences = differences or [round(spread * f, 4) for f in (0.05, 0.1, 0.2)]
     samples = samples or sorted({pilot.n_samples, 100, 400, 1600})
     seeds = seeds or sorted({1, round(pilot.seeds), 5})
     ask = {"alpha": question.alpha, "power": power}
@@ -109,7 +116,6 @@ def plan(
         for s in (seeds if margin is not None else ())
         if margin is not None
     )
-    a, b = (question.field.entrants[i].label for i in question.shown[0])
     return Plan(
         a=a,
         b=b,

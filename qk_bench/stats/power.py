@@ -110,7 +110,7 @@ def difference_power(pilot: Pilot, difference: float, n_samples: int, *, seeds: 
 
     Args:
         pilot: The pilot.
-        difference: True difference.
+        difference: True difference; one that would leave B's rate below 0 or above 1 is never seen.
         n_samples: Number of samples.
         seeds: Seeds a sample.
         alpha: Level of the test.
@@ -123,6 +123,8 @@ def difference_power(pilot: Pilot, difference: float, n_samples: int, *, seeds: 
         critical = float(special.stdtrit(df, 1 - alpha / 2))
         shift = abs(difference) / math.sqrt(variance / n_samples) * _heavy_tails(pilot, df)
         return float(1 - special.nctdtr(df, shift, critical) + special.nctdtr(df, shift, -critical))
+    if not _possible(pilot.rates[0], difference):
+        return 0.0
     gains, losses = _gains_and_losses(pilot.rates, pilot.correlation, difference)
     pairs = n_samples * _pairs_per_sample(pilot.rates, variance)
     if pairs <= _EXACT_PAIRS:
@@ -174,16 +176,21 @@ def required_samples_for_margin(
 def minimum_detectable_effect(
     pilot: Pilot, n_samples: int, *, seeds: float, alpha: float = 0.05, power: float = 0.8
 ) -> float | None:
-    """The smallest true difference, of either sign, that N samples show with this power; None if there is none."""
+    """The smallest true difference, of either sign, that N samples show with this power; None if there is none.
+
+    A rate near 0 or 1 has room on one side only; there the other sign is left out.
+    """
+    rate = None if pilot.rates is None else pilot.rates[0]
 
     def reached(size: float) -> bool:
         return all(
             difference_power(pilot, difference, n_samples, seeds=seeds, alpha=alpha) >= power
             for difference in (size, -size)
+            if rate is None or _possible(rate, difference)
         )
 
     low, high = 0.0, math.sqrt(pilot.variance_at(seeds) / n_samples)
-    limit = 1e9 * high if pilot.rates is None else 1.0
+    limit = 1e9 * high if rate is None else max(rate, 1 - rate)
     while not reached(min(high, limit)):
         if high >= limit:
             return None
@@ -193,6 +200,10 @@ def minimum_detectable_effect(
         middle = (low + high) / 2
         low, high = (low, middle) if reached(middle) else (middle, high)
     return high
+
+
+def _possible(rate: float, difference: float) -> bool:
+    return -1e-9 <= rate + difference <= 1 + 1e-9
 
 
 def _fewest(power_of: Callable[[int], float], power: float) -> int | None:
@@ -251,6 +262,8 @@ def _pairs_per_sample(rates: tuple[float, float, float], variance: float) -> flo
 
 def _mcnemar_power(pairs: int, gains: float, losses: float, alpha: float) -> float:
     """Power of the exact two-sided McNemar test, summed over the likely numbers of discordant pairs."""
+    if gains + losses == 0:
+        return 0.0
     share = gains / (gains + losses)
     middle = pairs * (gains + losses)
     reach = 8 * math.sqrt(middle) + 8

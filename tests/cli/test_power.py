@@ -46,6 +46,18 @@ def test_samples_for_a_margin_are_told(run: Path) -> None:
     assert (plan.needed_for_margin[0].samples or 0) > 50
 
 
+@pytest.mark.parametrize(("rate", "sign"), [(0.0, 1), (1.0, -1)])
+def test_a_control_as_the_baseline_leaves_room_on_one_side_only(tmp_path: Path, rate: float, sign: int) -> None:
+    run = write_run(tmp_path / "r", {"t": simulate(100, {"control": rate, "b": 0.5})})
+    plan = _plan(f"{run}:control", f"{run}:b", "--margin", "0.02", "--samples", "100")
+    assert [n.difference for n in plan.needed] == pytest.approx([sign * d for d in (0.02, 0.05, 0.1) for _ in range(3)])
+    assert all(n.samples is not None for n in (*plan.needed, *plan.needed_for_margin))
+    assert all(v.difference is not None and 0.02 < v.difference < 0.15 for v in plan.visible)
+    error = CliRunner().invoke(app, ["power", f"{run}:control", f"{run}:b", "--difference", str(-0.1 * sign)]).exception
+    assert isinstance(error, QKBenchError)
+    assert "no model can differ" in str(error)
+
+
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 def test_plot_is_drawn_and_the_same_every_time(run: Path, tmp_path: Path, suffix: str) -> None:
     files = [tmp_path / f"{i}.{suffix}" for i in range(2)]
