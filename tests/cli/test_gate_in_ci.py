@@ -92,3 +92,6 @@ def test_the_documented_workflow_is_valid_and_hands_the_action_what_it_needs() -
     required = {name for name, entry in ACTION["inputs"].items() if entry.get("required")}
     assert required <= set(gate["with"]) <= set(ACTION["inputs"])
     assert any("actions/cache" in s.get("uses", "") and s["with"]["path"] == gate["with"]["base"] for s in steps)
+    runs = [s["run"] for s in steps if "$RUN" in s.get("run", "")]
+    assert len(runs) == 2
+    assert all("|| [ $? -eq 5 ]" in run for run in runs)  # failed outcomes are the gate's to judge
