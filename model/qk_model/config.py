@@ -66,6 +66,7 @@ class Gate:
     composite: bool  # carry the source's own pixels, not their reconstruction by the VAE, where the gate is closed
     shown: bool  # whether the target's tokens are told in channels how far the gate is open under them
     patch: int  # latent positions a side of the gate's own tokens
+    placements: int  # at most so many objects whose place is said before they are drawn; 0: no placement
     share: float  # at most this share of the target's tokens is denoised, where it is widest open; 1 is all
 
 
@@ -77,7 +78,7 @@ class LowLevel:
     patch: int  # latent positions a side of a target's token …
     source_patch: int  # … and of a source's or reference's; a multiple of the former
     aligned: bool  # whether the target's tokens also have the source's latents of the same place in channels
-    copied: bool  # whether the diffusion model may put the source's latents in place of its own, by a mask it puts out
+    residual: bool  # whether what the diffusion model puts out is added to the source's latents
 
     def __post_init__(self) -> None:
         if self.patch < 1 or self.source_patch < 1 or self.source_patch % self.patch:

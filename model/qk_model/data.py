@@ -73,6 +73,22 @@ def answer(sample: Sample) -> str:
     return " ; ".join(f"{words(before, id)} becomes {words(after, id)}" for id in edited)
 
 
+def placements(sample: Sample, slots: int) -> Tensor:
+    """Place and radius of the objects that an edit draws anew, (slots, 3); see `Batch`."""
+    from qk_tasks.scenes.edits import Edit
+    from qk_tasks.scenes.world import Scene
+
+    assert sample.target_scene
+    after = Scene.from_json(sample.target_scene)
+    ids = [id for edit in sample.target_scene["edits"] for id in Edit(**edit).placed]
+    drawn = [o for o in after.objects if o.id in ids]
+    drawn.sort(key=lambda o: ids.index(o.id))  # in the order in which the instruction speaks of them
+    found = torch.zeros(slots, 3)
+    for row, o in zip(found, drawn, strict=False):
+        row.copy_(torch.tensor([o.x, o.y, o.r]))
+    return found
+
+
 class TrainingBatches(Dataset[Batch]):
     """Batches of a stage by their step.
 
@@ -137,6 +153,7 @@ class TrainingBatches(Dataset[Batch]):
         form: RegionForm = FORMS[1 + int(rng.random() * 3)] if rng.random() < self.config.region.share else "none"
         item = {"images": (sample.source,), "text": sample.instruction, "target": sample.target}
         item |= {"edit_mask": sample.edit_mask, "region": (form, sample.region)}
+        item |= {"placements": placements(sample, self.config.gate.placements)}
         return item | self.words(mode, sample, rng)
 
     def words(self, mode: Mode, sample: Sample, rng: Random) -> dict[str, Any]:
@@ -158,6 +175,7 @@ class TrainingBatches(Dataset[Batch]):
             edit_mask=torch.from_numpy(np.stack([i["edit_mask"] for i in items])[:, None]).float()
             if mode == "edit"
             else None,
+            placements=torch.stack([i["placements"] for i in items]) if mode == "edit" else None,
             answer_ids=_answers(self.tokenizer, answers, self.answer_length) if answers else None,
         )
 

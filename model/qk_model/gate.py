@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qk_model.config import Gate
 from qk_model.lean import Block, key_bias
+from qk_model.placement import PlacementHead, Placing
 from qk_model.positions import sincos, target_positions
 
 
@@ -35,9 +36,12 @@ class CrossModalGate(nn.Module):
         self.blocks = nn.ModuleList(Block(config.width, config.num_heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.out = nn.Linear(config.width, config.patch**2)
+        self.placement = PlacementHead(config.width, config.placements) if config.placements else None
 
-    def forward(self, image: Tensor, source: Tensor, grid: tuple[int, int], context: Tensor, mask: Tensor) -> Tensor:
-        """Logits of the gate, one per latent position.
+    def forward(
+        self, image: Tensor, source: Tensor, grid: tuple[int, int], context: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Placing | None]:
+        """Logits of the gate, one per latent position, and the placement of what is drawn anew.
 
         Args:
             image: (B, D, h', w') the VLM's tokens of the source, resampled to the latent grid.
@@ -47,7 +51,7 @@ class CrossModalGate(nn.Module):
             mask: (B, M) bool, true where a context token counts.
 
         Returns:
-            (B, 1, rows · patch, columns · patch) logits.
+            (B, 1, rows · patch, columns · patch) logits; the placement, where the preset has it.
         """
         image = F.interpolate(image.float(), grid, mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
         x = self.image(image) + self.latent(source)
@@ -58,7 +62,8 @@ class CrossModalGate(nn.Module):
         for block in self.blocks:
             x = block(x, bias)
         logits = self.out(self.norm(x[:, :count])).float()  # (B, N, p · p)
-        return F.pixel_shuffle(logits.transpose(1, 2).unflatten(2, grid), self.patch)
+        placing = None if self.placement is None else self.placement(x[:, :count], grid, x[:, count:], mask)
+        return F.pixel_shuffle(logits.transpose(1, 2).unflatten(2, grid), self.patch), placing
 
     def open(self, logits: Tensor) -> Tensor:
         """The gate from its logits: a sigmoid stretched beyond [0, 1] and clipped, so that it can be 0 and 1."""

@@ -50,6 +50,8 @@ class LeanMMDiT(ModelMixin, ConfigMixin):
         self.width, self.head_dim = width, width // num_heads
         self.embed = nn.Linear(in_channels, width)
         self.embed_context = nn.Linear(context_dim, width)
+        self.score = nn.Linear(context_dim, 1)
+        self.summary = nn.Sequential(nn.LayerNorm(context_dim), nn.Linear(context_dim, width))
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 8 * width))
         self.blocks = nn.ModuleList(Block(width, num_heads, modulated=True) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
@@ -96,6 +98,8 @@ class LeanMMDiT(ModelMixin, ConfigMixin):
         """
         count, ahead = tokens.shape[1], context.shape[1]
         x = self.embed(tokens) + sincos(positions, self.width)
+        weight = self.score(context).float().masked_fill(~mask[:, :, None], -1e4).softmax(dim=1)  # (B, M, 1)
+        x = x + self.summary((weight * context).sum(dim=1, keepdim=True))
         x = torch.cat([self.embed_context(context), x], dim=1)  # (B, M + N, D)
         turn = rotary(F.pad(positions, (0, 0, ahead, 0)), self.head_dim)
         seen = F.pad(mask, (0, count), value=True) if present is None else torch.cat([mask, present], dim=1)
@@ -201,5 +205,5 @@ def check_channels(name: str, denoiser: MMDiT, inside: int, outside: int) -> Non
         raise UsageError(
             f"the {name} makes tokens of {gives} channels from {takes}, the target's have {outside} and {inside}",
             f"set in_channels of model.{name}.arguments to {inside} and out_channels to {outside}, "
-            "or change patch, aligned and copied of model.low_level and model.gate.shown",
+            "or change patch and aligned of model.low_level and model.gate.shown",
         )

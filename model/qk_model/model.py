@@ -23,11 +23,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from qk_bench.errors import UsageError
-from qk_model import flow, vae
+from qk_model import flow, placement, vae
 from qk_model.config import ModelConfig, Part, Stage, model_config, to_json
 from qk_model.gate import CrossModalGate
 from qk_model.kontext import Connector, KontextTokens, LowLevelEncoder
 from qk_model.mmdit import FluxMMDiT, LeanMMDiT, check_channels, make_mmdit
+from qk_model.placement import Placing
 from qk_model.positions import reference_positions, source_positions, target_positions
 from qk_model.reader import AnswerReader
 from qk_model.tokenizer import load_tokenizer
@@ -51,7 +52,9 @@ class Scene:
     source: Tensor | None  # (B, C, h, w), of an edit
     references: tuple[Tensor, ...]
     gate: Tensor | None  # (B, 1, h, w) in [0, 1]; None is open everywhere
-    logits: Tensor | None
+    logits: Tensor | None = None
+    placing: Placing | None = None
+    placements: Tensor | None = None  # (B, S, 3)
 
 
 class Open(NamedTuple):
@@ -89,8 +92,16 @@ class QueryKontext(Trunk):
         self.latent_channels, self.factor = vae.shape(self.vae)
         area = config.low_level.patch**2
         self.channels = self.latent_channels * area
-        inside = self.channels + (self.latent_channels * config.low_level.aligned + config.gate.shown) * area
-        self.token_channels = inside, self.channels + config.low_level.copied * area  # of the target's, in and out
+        inside = (
+            self.channels
+            + (
+                self.latent_channels * config.low_level.aligned
+                + config.gate.shown
+                + placement.channels(config.gate.placements)
+            )
+            * area
+        )
+        self.token_channels = inside, self.channels  # of the target's, in and out
         check_channels("mmdit", self.mmdit, *self.token_channels)
         context_dim = config.kontext.context_dim
         self.tokens = KontextTokens(config, self.vlm.width)
@@ -114,13 +125,17 @@ class QueryKontext(Trunk):
                 [vae.encode(self.vae, image) for image in batch.images] if batch.mode in ("edit", "compose") else []
             )
         if batch.mode != "edit":
-            return Scene(None, tuple(latents), None, None)
+            return Scene(None, tuple(latents), None)
         source = latents[0]
         if self.gate is None or context.image is None:
-            return Scene(source, (), None, None)
+            return Scene(source, (), None)
         tokens, grid = self.patchify(source, self.gate.patch)
-        logits = self.gate(context.image, tokens, grid, context.query, context.query_mask)
-        return Scene(source, (), self.gate.open(logits), logits)
+        logits, placing = self.gate(context.image, tokens, grid, context.query, context.query_mask)
+        gate, placements = self.gate.open(logits), None
+        if placing is not None:
+            placements = placing.best() if batch.placements is None else batch.placements
+            gate = torch.maximum(gate, placement.covered(placements, *source.shape[2:]))
+        return Scene(source, (), gate, logits, placing, placements)
 
     # ---- diffusion ----
 
@@ -153,9 +168,10 @@ class QueryKontext(Trunk):
         present = None if open_ is None else F.pad(open_.present, (0, sequence.shape[1] - tokens.shape[1]), value=True)
         output = denoiser(sequence, positions, context, mask, sigma, self.config.fusion_depth, present)
         output = output[:, : tokens.shape[1]].float()
+        residual = sees and self.config.low_level.residual
         if open_ is not None:  # the rest is the source
             assert scene.source is not None
-            rest = F.pad(self.patchify(scene.source)[0], (0, output.shape[2] - self.channels))
+            rest = self.patchify(torch.zeros_like(x) if residual else scene.source)[0].to(output.dtype)
             output = rest.scatter(1, open_.which[:, :, None].expand_as(output), output)
         return self.clean(self.unpatchify(output, grid), x, sigma, scene.source if sees else None)
 
@@ -193,7 +209,7 @@ class QueryKontext(Trunk):
             sees: Whether the source may be seen.
 
         Returns:
-            (B, C to 2 · C + 1, h, w).
+            (B, C and more, h, w).
         """
         stack = [x]
         if self.config.low_level.aligned:
@@ -201,6 +217,10 @@ class QueryKontext(Trunk):
         if self.config.gate.shown:
             gate = torch.ones_like(x[:, :1]) if scene.gate is None else scene.gate.detach()
             stack.append(gate.to(x.dtype))
+        if self.config.gate.placements:
+            none = x.new_zeros(len(x), self.config.gate.placements, 3)
+            places = none if scene.placements is None else scene.placements
+            stack.append(placement.coordinates(places, *x.shape[2:]).to(x.dtype))
         return torch.cat(stack, dim=1)
 
     def forward(self, batch: Batch, stage: Stage, seed: int) -> dict[str, Tensor]:
@@ -212,16 +232,19 @@ class QueryKontext(Trunk):
         scene = self.look(batch, context)
         losses: dict[str, Tensor] = {}
         if scene.logits is not None and batch.edit_mask is not None:
-            losses["gate"] = self._gate_loss(scene.logits, batch.edit_mask, stage.gate_positive_weight)
+            losses["gate"] = self._gate_loss(scene, batch.edit_mask, stage.gate_positive_weight)
+        if scene.placing is not None and batch.placements is not None:
+            losses["placement"] = scene.placing.loss(batch.placements)
+        where = losses.get("gate", 0.0) + losses.get("placement", 0.0)
         if stage.objective == "vlm":
             assert self.reader is not None
             assert batch.answer_ids is not None
             answer, losses["words_right"] = self.reader(context.query, context.query_mask, batch.answer_ids)
-            return losses | {"answer": answer, "loss": answer + losses.get("gate", 0.0)}
+            return losses | {"answer": answer, "loss": answer + where}
         losses["flow"] = self.flow_loss(
             batch, context, scene, generator, low_level=stage.low_level, head=stage.denoiser == "head"
         )
-        return losses | {"loss": losses["flow"] + stage.gate_weight * losses.get("gate", 0.0)}
+        return losses | {"loss": losses["flow"] + stage.gate_weight * where}
 
     def _vae_losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         assert isinstance(self.vae, vae.LeanVAE)
@@ -235,10 +258,13 @@ class QueryKontext(Trunk):
         kl = (mean.float() ** 2).mean()
         return {"loss": error.abs().mean() + 4 * mse + 1e-4 * kl, "psnr": -10 * torch.log10(mse.detach() / 4)}
 
-    def _gate_loss(self, logits: Tensor, edit_mask: Tensor, positive_weight: float) -> Tensor:
+    def _gate_loss(self, scene: Scene, edit_mask: Tensor, positive_weight: float) -> Tensor:
+        assert scene.logits is not None
         wanted = F.max_pool2d(edit_mask, self.factor)  # open where any pixel under a latent changes
-        weight = logits.new_tensor(positive_weight)
-        return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)
+        weight = wanted * (positive_weight - 1) + 1
+        if scene.placements is not None:  # under what is drawn anew the gate is open in any case
+            weight = weight * (1 - placement.covered(scene.placements, *wanted.shape[2:]))
+        return F.binary_cross_entropy_with_logits(scene.logits, wanted, weight)
 
     def flow_loss(
         self,

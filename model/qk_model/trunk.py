@@ -27,6 +27,7 @@ class Batch(NamedTuple):
     region: RegionQuery
     target: Tensor | None = None
     edit_mask: Tensor | None = None  # (B, 1, H, W) in {0, 1}
+    placements: Tensor | None = None  # (B, S, 3): x, y, radius of what is drawn anew, fractions of the side
     answer_ids: Tensor | None = None  # (B, A): what changes, in words; zeros where there is no word
 
 
@@ -88,13 +89,13 @@ class Trunk(nn.Module):
         return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, grid), self.config.low_level.patch)
 
     def clean(self, output: Tensor, x: Tensor, sigma: Tensor, source: Tensor | None) -> Tensor:
-        """The estimate of the clean latents in what a diffusion model puts out, (B, C or C + 1, h, w) to (B, C, h, w).
+        """The estimate of the clean latents in what a diffusion model puts out, (B, C, h, w) to the same.
 
-        A last channel beyond the latents' is a mask: where it is open the source's latents stand in place of the
-        model's own, so that nothing has to be drawn that can be copied.
+        Args:
+            output: What it puts out.
+            x: What it was given …
+            sigma: … at these times, (B,).
+            source: The source's latents where it sees them; by `low_level.residual` they are added.
         """
-        own = flow.to_clean(self.config.flow, output[:, : x.shape[1]], x, sigma)
-        if source is None or output.shape[1] == x.shape[1]:
-            return own
-        mask = (4 * output[:, -1:]).sigmoid()  # 4: it decides sooner
-        return mask * source + (1 - mask) * own
+        own = flow.to_clean(self.config.flow, output, x, sigma)
+        return own if source is None or not self.config.low_level.residual else source + own
