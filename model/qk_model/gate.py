@@ -13,8 +13,23 @@ from torch import Tensor, nn
 
 from qk_model.config import Gate
 from qk_model.lean import Block, key_bias
-from qk_model.placement import PlacementHead, Placing
+from qk_model.placement import PlacementHead, Placing, covered
 from qk_model.positions import sincos, target_positions
+
+
+def region_loss(logits: Tensor, wanted: Tensor, positive_weight: float, placements: Tensor | None) -> Tensor:
+    """Cross entropy of a region against the one wanted, but for what placed objects cover in any case.
+
+    Args:
+        logits: (B, 1, h, w).
+        wanted: The same, in {0, 1}; ones count `positive_weight` times.
+        positive_weight: How much more.
+        placements: (B, S, 3), or None where nothing is placed.
+    """
+    weight = wanted * (positive_weight - 1) + 1
+    if placements is not None:
+        weight = weight * (1 - covered(placements, *wanted.shape[2:]))
+    return F.binary_cross_entropy_with_logits(logits, wanted, weight)
 
 
 class CrossModalGate(nn.Module):

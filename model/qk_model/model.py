@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from qk_bench.errors import UsageError
 from qk_model import flow, placement, vae
 from qk_model.config import ModelConfig, Part, Stage, model_config, to_json
-from qk_model.gate import CrossModalGate
+from qk_model.gate import CrossModalGate, region_loss
 from qk_model.kontext import Connector, KontextTokens, LowLevelEncoder
 from qk_model.mmdit import FluxMMDiT, LeanMMDiT, check_channels, make_mmdit
 from qk_model.placement import Placing
@@ -92,15 +92,9 @@ class QueryKontext(Trunk):
         self.latent_channels, self.factor = vae.shape(self.vae)
         area = config.low_level.patch**2
         self.channels = self.latent_channels * area
-        inside = (
-            self.channels
-            + (
-                self.latent_channels * config.low_level.aligned
-                + config.gate.shown
-                + placement.channels(config.gate.placements)
-            )
-            * area
-        )
+        beside = self.latent_channels * config.low_level.aligned + config.gate.shown
+        beside += placement.channels(config.gate.placements)
+        inside = self.channels + beside * area
         self.token_channels = inside, self.channels  # of the target's, in and out
         check_channels("mmdit", self.mmdit, *self.token_channels)
         context_dim = config.kontext.context_dim
@@ -232,7 +226,8 @@ class QueryKontext(Trunk):
         scene = self.look(batch, context)
         losses: dict[str, Tensor] = {}
         if scene.logits is not None and batch.edit_mask is not None:
-            losses["gate"] = self._gate_loss(scene, batch.edit_mask, stage.gate_positive_weight)
+            wanted = F.max_pool2d(batch.edit_mask, self.factor)  # open where any pixel under a latent changes
+            losses["gate"] = region_loss(scene.logits, wanted, stage.gate_positive_weight, scene.placements)
         if scene.placing is not None and batch.placements is not None:
             losses["placement"] = scene.placing.loss(batch.placements)
         where = losses.get("gate", 0.0) + losses.get("placement", 0.0)
@@ -257,14 +252,6 @@ class QueryKontext(Trunk):
         mse = (error**2).mean()
         kl = (mean.float() ** 2).mean()
         return {"loss": error.abs().mean() + 4 * mse + 1e-4 * kl, "psnr": -10 * torch.log10(mse.detach() / 4)}
-
-    def _gate_loss(self, scene: Scene, edit_mask: Tensor, positive_weight: float) -> Tensor:
-        assert scene.logits is not None
-        wanted = F.max_pool2d(edit_mask, self.factor)  # open where any pixel under a latent changes
-        weight = wanted * (positive_weight - 1) + 1
-        if scene.placements is not None:  # under what is drawn anew the gate is open in any case
-            weight = weight * (1 - placement.covered(scene.placements, *wanted.shape[2:]))
-        return F.binary_cross_entropy_with_logits(scene.logits, wanted, weight)
 
     def flow_loss(
         self,

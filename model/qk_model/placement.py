@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 SMALLEST, LARGEST = 1 / 32, 1 / 2  # radii, fractions of the side
 RADII = 31  # steps between them, each 10 % apart
+MARGIN = 1.1  # the gate is open beyond the radius by as much: edges are smoothed
 NEAR = 2.0  # tokens within so many radii are told where they lie
 OCTAVES = 2
 
@@ -117,7 +118,7 @@ def covered(placements: Tensor, rows: int, columns: int) -> Tensor:
     """Which latent positions the objects' discs touch, (B, 1, rows, columns) in {0, 1}."""
     offset, radius = _offsets(placements, rows, columns)
     half = offset.new_tensor([0.5 / columns, 0.5 / rows])[:, None, None]
-    touched = (offset.abs() - half).clamp(min=0).norm(dim=2) < radius  # (B, S, rows, columns)
+    touched = (offset.abs() - half).clamp(min=0).norm(dim=2) < MARGIN * radius  # (B, S, rows, columns)
     return touched.any(dim=1, keepdim=True).to(placements.dtype)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from qk_model.adapter import SHIPPED, QueryKontextEditor
+from qk_model.adapter import QueryKontextEditor
 from qk_model.config import PRESETS, Preset, load_preset
 from qk_model.digest import weights_digest
 from qk_model.model import QueryKontext
@@ -49,12 +49,6 @@ def test_the_card_pins_weights_and_arguments(folder: Path) -> None:
     model = QueryKontextEditor(str(folder), num_inference_steps=3)
     assert model.card.weights == weights_digest(folder)
     assert model.card.arguments["num_inference_steps"] == 3
-
-
-@pytest.mark.skipif(SHIPPED.exists(), reason="a checkpoint ships")
-def test_without_a_shipped_checkpoint_one_line_says_what_to_do() -> None:
-    with pytest.raises(UsageError, match=r"no checkpoint ships .*qkbench train query-kontext"):
-        QueryKontextEditor()
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", "[1]"])

@@ -111,10 +111,12 @@ def test_what_is_switched_off_is_not_there() -> None:
     assert model.tokens.queries.numel() == 0
 
 
-@pytest.mark.parametrize("switch", ["model.low_level.aligned", "model.low_level.copied", "model.gate.shown"])
-def test_what_stands_beside_the_noise_must_fit_the_denoiser(switch: str) -> None:
-    with pytest.raises(UsageError, match=r"makes tokens of 20 channels from 36, the target's have \d+ and \d+ \(set"):
-        QueryKontext(load_preset("micro", {**LEAN, switch: False}).model)
+@pytest.mark.parametrize(
+    ("switch", "off"), [("model.low_level.aligned", False), ("model.gate.shown", False), ("model.gate.placements", 0)]
+)
+def test_what_stands_beside_the_noise_must_fit_the_denoiser(switch: str, off: Any) -> None:
+    with pytest.raises(UsageError, match=r"makes tokens of 16 channels from 88, the target's have \d+ and \d+ \(set"):
+        QueryKontext(load_preset("micro", {**LEAN, switch: off}).model)
 
 
 def test_what_stands_beside_the_noise_must_fit_the_head_of_stage_1() -> None:
@@ -128,16 +130,22 @@ def test_source_tokens_are_made_of_whole_target_tokens() -> None:
         load_preset("micro", {**LEAN, "model.low_level.source_patch": 3})
 
 
-def test_where_the_mask_it_puts_out_is_open_the_source_stands(lean: Preset) -> None:
+def test_what_it_puts_out_is_added_to_the_source(lean: Preset) -> None:
     model = QueryKontext(lean.model)
-    x, source, sigma = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.full((2,), 0.5)
-    own = torch.randn(2, 4, 8, 8)
-    mask = torch.full((2, 1, 8, 8), -20.0)
-    mask[:, :, :4] = 20.0
-    clean = model.clean(torch.cat([own, mask], dim=1), x, sigma, source)
-    assert torch.allclose(clean[:, :, :4], source[:, :, :4])
-    assert torch.allclose(clean[:, :, 4:], own[:, :, 4:])
-    assert torch.equal(model.clean(torch.cat([own, mask], dim=1), x, sigma, None), own)  # nothing to copy
+    x, source, output = (torch.randn(2, 4, 8, 8) for _ in range(3))
+    sigma = torch.full((2,), 0.5)
+    assert torch.equal(model.clean(output, x, sigma, source), source + output)
+    assert torch.equal(model.clean(output, x, sigma, None), output)  # no source is seen
+
+
+def test_where_what_it_adds_is_nothing_the_source_stays(lean: Preset) -> None:
+    model = QueryKontext(lean.model).eval()  # whose output layer starts at zero
+    context, mask = torch.randn(1, 3, 32), torch.ones(1, 3, dtype=torch.bool)
+    source, gate = torch.randn(1, 4, 8, 8), torch.zeros(1, 1, 8, 8)
+    gate[:, :, 2:4, 2:4] = 1  # half of the tokens are denoised, the rest not
+    scene = Scene(source, (), gate)
+    sigma = torch.full((1,), 0.5)
+    assert torch.equal(model.estimate(torch.randn(1, 4, 8, 8), sigma, context, mask, scene, low_level=True), source)
 
 
 def test_the_source_is_seen_in_channels_only_where_its_tokens_are(lean: Preset) -> None:
@@ -146,7 +154,7 @@ def test_the_source_is_seen_in_channels_only_where_its_tokens_are(lean: Preset) 
     _open_up(model)
     context, mask = torch.randn(2, 3, 32), torch.ones(2, 3, dtype=torch.bool)
     x, sigma = torch.randn(2, 4, 8, 8), torch.full((2,), 0.5)
-    one, other = (Scene(torch.randn(2, 4, 8, 8), (), torch.ones(2, 1, 8, 8), None) for _ in range(2))
+    one, other = (Scene(torch.randn(2, 4, 8, 8), (), torch.ones(2, 1, 8, 8)) for _ in range(2))
 
     def estimate(scene: Scene, low_level: bool) -> torch.Tensor:
         return model.estimate(x, sigma, context, mask, scene, low_level=low_level)
@@ -163,7 +171,7 @@ def test_only_the_tokens_under_the_open_gate_and_around_it_are_denoised(lean: Pr
     context, mask = torch.randn(1, 3, 32), torch.ones(1, 3, dtype=torch.bool)
     x, source, gate = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), torch.zeros(1, 1, 8, 8)
     gate[:, :, 2:4, 2:4] = 1  # one token, and what is within two latents of it: eight more
-    scene = Scene(source, (), gate, None)
+    scene = Scene(source, (), gate)
     estimate = model.estimate(x, torch.full((1,), 0.5), context, mask, scene, low_level=False)
     drawn = F.max_pool2d((estimate != source).float().amax(dim=1), 2)[0] > 0
     assert drawn.sum() == 8
@@ -174,7 +182,7 @@ def test_a_token_that_is_not_there_changes_nothing(lean: Preset) -> None:
     model = QueryKontext(lean.model).eval()
     _open_up(model)
     assert isinstance(model.mmdit, LeanMMDiT)
-    tokens, places = torch.randn(1, 5, 36), torch.rand(1, 5, 2)
+    tokens, places = torch.randn(1, 5, 88), torch.rand(1, 5, 2)
     context, mask, sigma = torch.randn(1, 3, 32), torch.ones(1, 3, dtype=torch.bool), torch.full((1,), 0.5)
     present = torch.tensor([[True, True, True, False, False]])
     out = model.mmdit(tokens, places, context, mask, sigma, present=present)

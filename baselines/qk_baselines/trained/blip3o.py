@@ -93,7 +93,7 @@ class Blip3o(Network):
         self.features_in = LowLevelEncoder(size)
         self.prior = self.denoiser(self.values.prior, 2 * size, context_dim, size)
         self.low_level = LowLevelEncoder(self.channels + size)
-        self.decoder = self.denoiser(self.values.decoder, 2 * self.channels + size, 1, self.channels_out)
+        self.decoder = self.denoiser(self.values.decoder, 2 * self.channels + size, 1, self.channels)
         self.reader = FeatureReader(size, self.reader_of(shared.kontext.context_dim, CAPTION_LENGTH), side)
 
     # ---- training ----

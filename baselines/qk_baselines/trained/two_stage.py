@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from qk_model import flow, vae
 from qk_model.config import ModelConfig
 from qk_model.data import framed, to_images
-from qk_model.gate import CrossModalGate
+from qk_model.gate import CrossModalGate, region_loss
 from qk_model.infer import Job, prepare, resize, sources
+from qk_model.placement import Placing, covered
 from qk_model.positions import target_positions
 from qk_model.tokenizer import encode
 from qk_model.trunk import Batch
@@ -59,14 +60,16 @@ class TwoStage(Network):
         wanted = F.max_pool2d(batch.edit_mask, self.factor)  # (B, 1, h, w): where any pixel under a latent changes
         assert batch.answer_ids is not None
         if stage == "ground":
-            context, logits = self._locate(batch)
-            weight = logits.new_tensor(self.values.positive_weight)
-            region = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)
+            context, logits, placing = self._locate(batch)
+            placements = batch.placements if placing is not None else None
+            region = region_loss(logits, wanted, self.values.positive_weight, placements)
+            if placing is not None and placements is not None:
+                region = region + placing.loss(placements)
             answer, right = self.reader(context.query, context.query_mask, batch.answer_ids)
             return {"region": region, "answer": answer, "words_right": right, "loss": answer + region}
         with torch.no_grad():
             # What the grounder finds, too, so that the inpainter knows regions that are larger than the change.
-            found = torch.maximum(wanted, self._region(self._locate(batch)[1]))
+            found = torch.maximum(wanted, self._region(*self._locate(batch)[1:]))
         some = (torch.rand(len(found), generator=generator) < self.values.found_regions).to(found.device)
         region = torch.where(some[:, None, None, None], found, wanted)
         value = self._inpainting_loss(batch, region, generator)
@@ -86,22 +89,23 @@ class TwoStage(Network):
 
     # ---- stage one ----
 
-    def _locate(self, batch: Batch) -> tuple[Any, Tensor]:
-        """What the VLM understands, and the logits of the region, (B, 1, h, w)."""
+    def _locate(self, batch: Batch) -> tuple[Any, Tensor, Placing | None]:
+        """What the VLM understands, the logits of the region, (B, 1, h, w), and the place of what is drawn anew."""
         context = self.understand(batch)
         assert context.image is not None
         with torch.no_grad():
             source = vae.encode(self.vae, batch.images[0])
         tokens, grid = self.patchify(source, self.gate.patch)
-        return context, self.gate(context.image, tokens, grid, context.query, context.query_mask)
+        return context, *self.gate(context.image, tokens, grid, context.query, context.query_mask)
 
     def ground(self, batch: Batch) -> tuple[Tensor, list[str | None]]:
         """The region of each edit, (B, 1, h, w) in {0, 1}, and what becomes of it; None where that has no end."""
-        context, logits = self._locate(batch)
-        return self._region(logits), self.write(self.reader, context.query, context.query_mask)
+        context, logits, placing = self._locate(batch)
+        return self._region(logits, placing), self.write(self.reader, context.query, context.query_mask)
 
-    def _region(self, logits: Tensor) -> Tensor:
-        return (logits.sigmoid() >= self.values.region_threshold).float()
+    def _region(self, logits: Tensor, placing: Placing | None) -> Tensor:
+        found = (logits.sigmoid() >= self.values.region_threshold).float()
+        return found if placing is None else torch.maximum(found, covered(placing.best(), *found.shape[2:]))
 
     # ---- stage two ----
 

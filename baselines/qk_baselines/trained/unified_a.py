@@ -56,12 +56,12 @@ def assembled(config: ModelConfig, own: UnifiedAConfig, channels: int) -> ModelC
     area, seen = config.low_level.patch**2, channels * config.low_level.aligned
     tokens = {
         "in_channels": (channels + seen) * area,
-        "out_channels": (channels + config.low_level.copied) * area,
+        "out_channels": channels * area,
     }
     return dataclasses.replace(
         config,
         kontext=dataclasses.replace(config.kontext, enabled=False),
-        gate=dataclasses.replace(config.gate, enabled=False, shown=False),
+        gate=dataclasses.replace(config.gate, enabled=False, shown=False, placements=0),
         low_level=dataclasses.replace(config.low_level, enabled=True),
         mmdit=dataclasses.replace(config.mmdit, arguments={**config.mmdit.arguments, **tokens, "depth": own.depth}),
     )
