@@ -22,6 +22,7 @@ bench: $(VENV)/dev
 	$(BIN)/python tests/benchmarks/help_time.py
 	$(BIN)/python tests/benchmarks/scenes_speed.py
 	$(BIN)/python tests/benchmarks/pairs_speed.py
+	$(BIN)/python tests/benchmarks/edit_latency.py
 	$(BIN)/python tests/benchmarks/overhead.py
 	$(BIN)/python tests/benchmarks/memory.py
 	$(BIN)/python tests/benchmarks/stats_speed.py
