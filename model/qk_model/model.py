@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from qk_model.placement import Placing
 from qk_model.positions import reference_positions, source_positions, target_positions
 from qk_model.reader import AnswerReader
 from qk_model.tokenizer import load_tokenizer
-from qk_model.trunk import Batch, Context, Trunk
+from qk_model.trunk import Batch, Context, Trunk, widest_open
 from qk_model.vlm import LeanVLM, QwenVLM, make_vlm
 
 if TYPE_CHECKING:
@@ -55,13 +54,6 @@ class Scene:
     logits: Tensor | None = None
     placing: Placing | None = None
     placements: Tensor | None = None  # (B, S, 3)
-
-
-class Open(NamedTuple):
-    """The target's tokens that are denoised."""
-
-    which: Tensor  # (B, K) int64, of the target's tokens
-    present: Tensor  # (B, K) bool: false where there are fewer
 
 
 class Edited(NamedTuple):
@@ -148,9 +140,10 @@ class QueryKontext(Trunk):
         sees = self.low_level is not None and low_level
         tokens, grid = self.patchify(self._beside(x, scene, sees=sees))
         positions = target_positions(*grid).to(x.device)
-        open_ = self._open(scene)
-        if open_ is not None:
-            tokens, positions = _gather(tokens, open_.which), positions[open_.which]
+        share, open_ = self.config.gate.share, None
+        if share < 1 and scene.gate is not None and scene.source is not None:
+            open_ = widest_open(scene.gate, share, self.config.low_level.patch)
+            tokens, positions = open_.gather(tokens), positions[open_.which]
         others = self._others(scene, grid) if sees else []
         sequence = torch.cat([tokens, *(other for other, _ in others)], dim=1)
         for _, places in others:
@@ -165,8 +158,7 @@ class QueryKontext(Trunk):
         residual = sees and self.config.low_level.residual
         if open_ is not None:  # the rest is the source
             assert scene.source is not None
-            rest = self.patchify(torch.zeros_like(x) if residual else scene.source)[0].to(output.dtype)
-            output = rest.scatter(1, open_.which[:, :, None].expand_as(output), output)
+            output = open_.scatter(output, self.patchify(torch.zeros_like(x) if residual else scene.source)[0])
         return self.clean(self.unpatchify(output, grid), x, sigma, scene.source if sees else None)
 
     def _others(self, scene: Scene, grid: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
@@ -182,17 +174,6 @@ class QueryKontext(Trunk):
             tokens = self.low_level(self.patchify(latents, side)[0], reference=True)
             found.append((tokens, reference_positions(*grid, number, stride)))
         return found
-
-    def _open(self, scene: Scene) -> Open | None:
-        """The target's tokens that are denoised: those under the open gate, then those around it, as many as may be."""
-        share = self.config.gate.share
-        if share == 1 or scene.gate is None or scene.source is None:
-            return None
-        gate = scene.gate.detach()
-        around = gate + 0.5 * F.max_pool2d(gate, 3, 1, 1) + 0.25 * F.max_pool2d(gate, 5, 1, 2)
-        score = F.max_pool2d(around, self.config.low_level.patch).flatten(1)  # (B, N)
-        top, which = score.topk(math.ceil(share * score.shape[1]), dim=1)
-        return Open(which, top > 0)
 
     def _beside(self, x: Tensor, scene: Scene, *, sees: bool) -> Tensor:
         """The noisy latents with what the preset puts beside them in channels, as FLUX.1 Fill has it.
@@ -427,11 +408,6 @@ def _named(name: str, make: Callable[[S], T], what: S) -> T:
 def make_reader(model: QueryKontext) -> AnswerReader:
     """The reader of a model that is about to be pretrained."""
     return AnswerReader(len(model.tokenizer), model.config.kontext.context_dim)
-
-
-def _gather(tokens: Tensor, index: Tensor) -> Tensor:
-    """(B, N, C) at (B, K) to (B, K, C)."""
-    return tokens.gather(1, index[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
 def _behind(clean: Tensor, scene: Scene) -> Tensor:

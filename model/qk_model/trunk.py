@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -39,6 +40,36 @@ class Context(NamedTuple):
     query: Tensor  # (B, Q, E): the kontext tokens; the text where there is no kontext
     query_mask: Tensor  # (B, Q) bool
     image: Tensor | None  # (B, D, h, w): the VLM's tokens of the first image
+
+
+class Open(NamedTuple):
+    """Tokens that are denoised."""
+
+    which: Tensor  # (B, K) int64, of N
+    present: Tensor  # (B, K) bool: false where there are fewer
+
+    def gather(self, tokens: Tensor) -> Tensor:
+        """Those of (B, N, C) tokens, (B, K, C)."""
+        return tokens.gather(1, self.which[:, :, None].expand(-1, -1, tokens.shape[2]))
+
+    def scatter(self, tokens: Tensor, rest: Tensor) -> Tensor:
+        """(B, K, C) tokens back among the (B, N, C) of the rest."""
+        return rest.to(tokens.dtype).scatter(1, self.which[:, :, None].expand_as(tokens), tokens)
+
+
+def widest_open(gate: Tensor, share: float, patch: int) -> Open:
+    """The tokens under an open gate, then those around it, up to a share of all.
+
+    Args:
+        gate: (B, 1, h, w) in [0, 1].
+        share: In (0, 1].
+        patch: Latent positions a side of a token.
+    """
+    gate = gate.detach()
+    around = gate + 0.5 * F.max_pool2d(gate, 3, 1, 1) + 0.25 * F.max_pool2d(gate, 5, 1, 2)
+    score = F.max_pool2d(around, patch).flatten(1)  # (B, N)
+    top, which = score.topk(math.ceil(share * score.shape[1]), dim=1)
+    return Open(which, top > 0)
 
 
 class Trunk(nn.Module):

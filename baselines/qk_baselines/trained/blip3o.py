@@ -6,8 +6,7 @@ frozen; CLIP is what it stands for. BLIP3-o itself does not edit; what its succe
 too, or every background would be lost: the source's features enter the prior, and its VAE latents the decoder, both
 as tokens and in the channels of the same place, as in Query-Kontext.
 
-Features have one token for each token of the latents (8 x 8 pixels in micro), so that the decoder takes them as
-channels of its own tokens, where the original resizes between grids.
+Features have tokens of 8 x 8 pixels; the decoder takes them, repeated to its grid, as channels of its own tokens.
 """
 
 from __future__ import annotations
@@ -31,6 +30,8 @@ from torch import Tensor, nn
 from qk_baselines.trained.config import Blip3oConfig, Size
 from qk_baselines.trained.data import CAPTION_LENGTH
 from qk_baselines.trained.network import Network, Output, own_config
+
+FEATURE_PATCH = 2  # latent positions a side of a token of features
 
 
 class FeatureEncoder(nn.Module):
@@ -88,12 +89,13 @@ class Blip3o(Network):
         super().__init__(shared, own, tokenizer)
         self.values: Blip3oConfig = own_config(self.name, own)
         size, context_dim = self.values.feature_channels, shared.kontext.context_dim
-        side = self.factor * shared.low_level.patch  # pixels a side of a token
+        side = self.factor * FEATURE_PATCH  # pixels a side of a token of features
+        inside = 2 * self.channels + size  # of a decoder's token: its latents, the source's, the features
         self.encoder = FeatureEncoder(self.values.encoder, size, side)
         self.features_in = LowLevelEncoder(size)
         self.prior = self.denoiser(self.values.prior, 2 * size, context_dim, size)
-        self.low_level = LowLevelEncoder(self.channels + size)
-        self.decoder = self.denoiser(self.values.decoder, 2 * self.channels + size, 1, self.channels)
+        self.low_level = LowLevelEncoder(self.latent_channels * shared.low_level.source_patch**2, inside)
+        self.decoder = self.denoiser(self.values.decoder, inside, 1, self.channels)
         self.reader = FeatureReader(size, self.reader_of(shared.kontext.context_dim, CAPTION_LENGTH), side)
 
     # ---- training ----
@@ -119,7 +121,8 @@ class Blip3o(Network):
     def _decoder_loss(self, batch: Batch, wanted: Tensor, generator: torch.Generator) -> Tensor:
         assert batch.target is not None
         with torch.no_grad():
-            clean, source = vae.encode(self.vae, batch.target), self._source(batch)
+            clean = vae.encode(self.vae, batch.target)
+            source = vae.encode(self.vae, batch.images[0]) if batch.mode == "edit" else None
         noise, sigma = _draw(self.config, clean, generator)
         blur = torch.rand(len(wanted), generator=generator).to(wanted.device) * self.values.feature_noise
         wanted = wanted + blur[:, None, None, None] * torch.randn(wanted.shape, generator=generator).to(wanted.device)
@@ -149,45 +152,42 @@ class Blip3o(Network):
         output = output[:, : grid[0] * grid[1]].float().transpose(1, 2).unflatten(2, grid)
         return flow.to_clean(self.config.flow, output, x, sigma)
 
-    def _decode(self, x: Tensor, sigma: Tensor, features: Tensor, source: tuple[Tensor, Tensor] | None) -> Tensor:
-        """The clean latents in x, (B, C, h, w) to the same, from features and from the source's latents and features."""
+    def _decode(self, x: Tensor, sigma: Tensor, features: Tensor, source: Tensor | None) -> Tensor:
+        """The clean latents in x, (B, C, h, w) to the same, from features and from the source's latents."""
         tokens, grid = self.patchify(x)
-        aligned = self.patchify(torch.zeros_like(x) if source is None else source[0])[0]
-        sequence, places = [torch.cat([_beside(tokens, features), aligned], dim=2)], [target_positions(*grid)]
+        aligned = self.patchify(torch.zeros_like(x) if source is None else source)[0]
+        features = _tokens(F.interpolate(features, grid, mode="nearest")).to(tokens.dtype)
+        sequence, places = [torch.cat([tokens, aligned, features], dim=2)], [target_positions(*grid)]
         if source is not None:
-            seen = self.low_level(_beside(aligned, source[1]), reference=False)
-            sequence.append(F.pad(seen, (0, self.channels)))
-            places.append(source_positions(*grid))
+            side = self.config.low_level.source_patch
+            sequence.append(self.low_level(self.patchify(source, side)[0], reference=False))
+            places.append(source_positions(*grid, side // self.config.low_level.patch))
         positions = torch.cat(places).to(x.device)
         nothing = tokens.new_zeros(len(x), 1, 1)
         mask = torch.ones(len(x), 1, dtype=torch.bool, device=x.device)
         output = self.decoder(torch.cat(sequence, dim=1), positions, nothing, mask, sigma)
         output = self.unpatchify(output[:, : tokens.shape[1]].float(), grid)
-        return self.clean(output, x, sigma, None if source is None else source[0])
-
-    def _source(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
-        """Latents and features of an edit's source."""
-        if batch.mode != "edit":
-            return None
-        return vae.encode(self.vae, batch.images[0]), self.encoder(batch.images[0])
+        return self.clean(output, x, sigma, source)
 
     # ---- use ----
 
     def noise_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """The shape of one image's noise: of its latents, and behind them of its features, folded to their grid."""
         channels, rows, columns = super().noise_shape(height, width)
-        return channels + self.values.feature_channels // self.config.low_level.patch**2, rows, columns
+        return channels + self.values.feature_channels // FEATURE_PATCH**2, rows, columns
 
     @torch.no_grad()
     def make(self, jobs: Sequence[Job], *, steps: int | None = None) -> list[Output]:
         """Draw features, then pixels."""
         batch, noise = prepare(self, jobs)
         latent_noise, feature_noise = noise[:, : self.latent_channels], noise[:, self.latent_channels :]
-        context, source = self.understand(batch), self._source(batch)
+        context, edits = self.understand(batch), batch.mode == "edit"
+        source = vae.encode(self.vae, batch.images[0]) if edits else None
+        source_features = self.encoder(batch.images[0]) if edits else None
         features = flow.sample(
             self.config.flow,
-            F.pixel_unshuffle(feature_noise, self.config.low_level.patch),
-            lambda x, sigma: self._imagine(x, sigma, context, None if source is None else source[1]),
+            F.pixel_unshuffle(feature_noise, FEATURE_PATCH),
+            lambda x, sigma: self._imagine(x, sigma, context, source_features),
             steps,
         )
         latents = flow.sample(
@@ -200,11 +200,6 @@ def _draw(config: ModelConfig, clean: Tensor, generator: torch.Generator) -> tup
     """Noise and times of a training step."""
     noise = torch.randn(clean.shape, generator=generator).to(clean.device)
     return noise, flow.draw_sigmas(config.flow, len(clean), generator).to(clean.device)
-
-
-def _beside(tokens: Tensor, features: Tensor) -> Tensor:
-    """Tokens (B, N, C) with the features (B, F, h, w) of the same places behind them: (B, N, C + F)."""
-    return torch.cat([tokens, _tokens(features).to(tokens.dtype)], dim=2)
 
 
 def _tokens(features: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 1. Ground. The VLM reads source and instruction; from its queries a head draws the region, and a reader writes what
    changes there: `small red circle top left becomes small blue circle top left`.
 2. Inpaint. A diffusion transformer that has never seen the instruction fills that region of the source from that
-   sentence; it sees the source with the region cut out, as StableDiffusionInpaintPipeline does, and starts and ends on
+   sentence; only the tokens in and around the region are denoised, as in Query-Kontext; it sees the source with the region cut out, as StableDiffusionInpaintPipeline does, and starts and ends on
    the source's own latents outside.
 
 The junction is real: a binary mask and a text. Where the first stage gives neither, the request fails under the name
@@ -25,7 +25,7 @@ from qk_model.infer import Job, prepare, resize, sources
 from qk_model.placement import Placing, covered
 from qk_model.positions import target_positions
 from qk_model.tokenizer import encode
-from qk_model.trunk import Batch
+from qk_model.trunk import Batch, widest_open
 from torch import Tensor
 
 from qk_baselines.trained.config import TwoStageConfig
@@ -119,10 +119,11 @@ class TwoStage(Network):
         self, x: Tensor, sigma: Tensor, source: Tensor, cut: Tensor, region: Tensor, ids: Tensor, mask: Tensor
     ) -> Tensor:
         """The clean latents in x: drawn within the region, the source's outside it."""
-        tokens, grid = self.patchify(torch.cat([x, cut, region], dim=1))  # all in the channels of 64 tokens
-        positions = target_positions(*grid).to(x.device)
-        output = self.inpainter(tokens, positions, self.words(ids), mask, sigma)
-        output = self.unpatchify(output.float(), grid)
+        tokens, grid = self.patchify(torch.cat([x, cut, region], dim=1))  # all in the target's channels
+        open_ = widest_open(region, self.config.gate.share, self.config.low_level.patch)
+        positions = target_positions(*grid).to(x.device)[open_.which]
+        output = self.inpainter(open_.gather(tokens), positions, self.words(ids), mask, sigma, present=open_.present)
+        output = self.unpatchify(open_.scatter(output.float(), self.patchify(source)[0]), grid)
         return region * flow.to_clean(self.config.flow, output, x, sigma) + (1 - region) * source
 
     def inpaint(
