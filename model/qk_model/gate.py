@@ -73,11 +73,15 @@ class CrossModalGate(nn.Module):
         x = x + sincos(target_positions(*grid).to(x.device), x.shape[2])
         count = x.shape[1]
         x = torch.cat([x, self.context(context)], dim=1)  # (B, N + M, D)
-        bias = key_bias(F.pad(mask, (count, 0), value=True))
+        slots = 0
+        if self.placement is not None:
+            slots = len(self.placement.slots)
+            x = torch.cat([x, self.placement.slots.expand(len(x), -1, -1)], dim=1)
+        bias = key_bias(F.pad(mask, (count, slots), value=True))
         for block in self.blocks:
             x = block(x, bias)
         logits = self.out(self.norm(x[:, :count])).float()  # (B, N, p · p)
-        placing = None if self.placement is None else self.placement(x[:, :count], grid, x[:, count:], mask)
+        placing = None if self.placement is None else self.placement(x[:, :count], grid, x[:, x.shape[1] - slots :])
         return F.pixel_shuffle(logits.transpose(1, 2).unflatten(2, grid), self.patch), placing
 
     def open(self, logits: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def channels(slots: int) -> int:
 
 
 class PlacementHead(nn.Module):
-    """Place and radius of up to `slots` objects, from the gate's tokens.
+    """Place and radius of up to `slots` objects: each has a token of its own among the gate's.
 
     Args:
         width: Channels of the gate's tokens.
@@ -35,26 +35,30 @@ class PlacementHead(nn.Module):
         cells: Cells of the grid of places a side of one image token.
     """
 
+    key_dim = 32
+
     def __init__(self, width: int, slots: int, cells: int = 4) -> None:
         super().__init__()
-        self.slots, self.cells = slots, cells
+        self.cells = cells
+        self.slots = nn.Parameter(torch.randn(slots, width) * 0.02)
         self.norm = nn.LayerNorm(width)
-        self.place = nn.Linear(width, slots * cells**2)
-        self.radius = nn.Linear(width, slots * (RADII + 1))
+        self.key = nn.Linear(width, cells**2 * self.key_dim)
+        self.query = nn.Linear(width, self.key_dim)
+        self.radius = nn.Linear(width, RADII + 1)
 
-    def forward(self, image: Tensor, grid: tuple[int, int], context: Tensor, mask: Tensor) -> Placing:
+    def forward(self, image: Tensor, grid: tuple[int, int], slots: Tensor) -> Placing:
         """Logits of places and radii.
 
         Args:
-            image: (B, N, D), the gate's image tokens, N = rows · columns.
+            image: (B, N, D), the gate's image tokens after its blocks, N = rows · columns.
             grid: rows, columns.
-            context: (B, M, D), its context tokens …
-            mask: … (B, M) bool, and which of them count.
+            slots: (B, S, D), its slot tokens after them.
         """
-        place = self.place(self.norm(image)).float().transpose(1, 2).unflatten(2, grid)
-        weight = mask[:, :, None] / mask.sum(dim=1)[:, None, None]
-        radius = self.radius((self.norm(context) * weight).sum(dim=1)).float()
-        return Placing(F.pixel_shuffle(place, self.cells), radius.unflatten(1, (self.slots, RADII + 1)))
+        slots = self.norm(slots)
+        key = self.key(self.norm(image)).unflatten(2, (self.cells**2, self.key_dim)).float()
+        query = self.query(slots).float() * self.key_dim**-0.5
+        place = torch.einsum("bsk,bnck->bscn", query, key).flatten(1, 2).unflatten(2, grid)  # (B, S · cells², h, w)
+        return Placing(F.pixel_shuffle(place, self.cells), self.radius(slots).float())
 
 
 class Placing:
