@@ -205,6 +205,7 @@ def mute(network: Any) -> None:
 def blind(network: Any) -> None:
     torch.nn.init.zeros_(network.gate.out.weight)
     torch.nn.init.constant_(network.gate.out.bias, -9.0)
+    torch.nn.init.constant_(network.gate.placement.radius.bias[:1], 20.0)  # nothing is drawn anew
 
 
 def babble(network: Any) -> None:

@@ -62,6 +62,8 @@ def test_a_closed_gate_returns_the_source_to_the_byte(preset: Preset) -> None:
     assert model.gate is not None
     torch.nn.init.zeros_(model.gate.out.weight)
     torch.nn.init.constant_(model.gate.out.bias, -20.0)
+    if model.gate.placement is not None:
+        torch.nn.init.constant_(model.gate.placement.radius.bias[:1], 20.0)  # nothing is drawn anew
     sample = SUITE.tasks["removal"].sample("test", 0, 48)
     made = _make(model, "edit", 48)
     assert np.array_equal(made[0].image, sample.source)
