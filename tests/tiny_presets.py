@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 STAGES = ("pretrain-vae", "pretrain-vlm", "1", "2", "3")
-MMDIT = {"in_channels": 88, "out_channels": 16, "context_dim": 32, "width": 32, "depth": 2, "num_heads": 2}
+MMDIT = {"in_channels": 88, "out_channels": 20, "context_dim": 32, "width": 32, "depth": 2, "num_heads": 2}
 
 LEAN: dict[str, Any] = {
     "model.resolution": 32,
@@ -39,7 +39,7 @@ LEAN: dict[str, Any] = {
 
 FLUX = {
     "in_channels": 88,
-    "out_channels": 16,
+    "out_channels": 20,
     "num_layers": 1,
     "num_single_layers": 1,
     "attention_head_dim": 16,

@@ -78,7 +78,7 @@ class LowLevel:
     patch: int  # latent positions a side of a target's token …
     source_patch: int  # … and of a source's or reference's; a multiple of the former
     aligned: bool  # whether the target's tokens also have the source's latents of the same place in channels
-    residual: bool  # whether what the diffusion model puts out is added to the source's latents
+    residual: bool  # whether what the diffusion model puts out is added to the source's latents, by a mask it puts out
 
     def __post_init__(self) -> None:
         if self.patch < 1 or self.source_patch < 1 or self.source_patch % self.patch:
@@ -164,6 +164,7 @@ class Stage(Optimisation):
     low_level: bool  # whether source and reference tokens enter the diffusion model
     lora_rank: int
     gate_weight: float  # of the gate's cross entropy, beside the flow loss
+    placement_weight: float  # of the placement's cross entropies, beside the flow loss or the words
     gate_positive_weight: float  # pixels of the edit count this much more than others
 
 

@@ -205,5 +205,5 @@ def check_channels(name: str, denoiser: MMDiT, inside: int, outside: int) -> Non
         raise UsageError(
             f"the {name} makes tokens of {gives} channels from {takes}, the target's have {outside} and {inside}",
             f"set in_channels of model.{name}.arguments to {inside} and out_channels to {outside}, "
-            "or change patch and aligned of model.low_level and model.gate.shown",
+            "or change patch, aligned and residual of model.low_level and model.gate.shown",
         )

@@ -87,7 +87,7 @@ class QueryKontext(Trunk):
         beside = self.latent_channels * config.low_level.aligned + config.gate.shown
         beside += placement.channels(config.gate.placements)
         inside = self.channels + beside * area
-        self.token_channels = inside, self.channels  # of the target's, in and out
+        self.token_channels = inside, self.channels + config.low_level.residual * area  # of the target's, in and out
         check_channels("mmdit", self.mmdit, *self.token_channels)
         context_dim = config.kontext.context_dim
         self.tokens = KontextTokens(config, self.vlm.width)
@@ -158,7 +158,8 @@ class QueryKontext(Trunk):
         residual = sees and self.config.low_level.residual
         if open_ is not None:  # the rest is the source
             assert scene.source is not None
-            output = open_.scatter(output, self.patchify(torch.zeros_like(x) if residual else scene.source)[0])
+            rest = self.patchify(torch.zeros_like(x) if residual else scene.source)[0]
+            output = open_.scatter(output, F.pad(rest, (0, output.shape[2] - self.channels)))
         return self.clean(self.unpatchify(output, grid), x, sigma, scene.source if sees else None)
 
     def _others(self, scene: Scene, grid: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
@@ -211,16 +212,16 @@ class QueryKontext(Trunk):
             losses["gate"] = region_loss(scene.logits, wanted, stage.gate_positive_weight, scene.placements)
         if scene.placing is not None and batch.placements is not None:
             losses["placement"] = scene.placing.loss(batch.placements)
-        where = losses.get("gate", 0.0) + losses.get("placement", 0.0)
+        placed = stage.placement_weight * losses.get("placement", 0.0)
         if stage.objective == "vlm":
             assert self.reader is not None
             assert batch.answer_ids is not None
             answer, losses["words_right"] = self.reader(context.query, context.query_mask, batch.answer_ids)
-            return losses | {"answer": answer, "loss": answer + where}
+            return losses | {"answer": answer, "loss": answer + losses.get("gate", 0.0) + placed}
         losses["flow"] = self.flow_loss(
             batch, context, scene, generator, low_level=stage.low_level, head=stage.denoiser == "head"
         )
-        return losses | {"loss": losses["flow"] + stage.gate_weight * where}
+        return losses | {"loss": losses["flow"] + stage.gate_weight * losses.get("gate", 0.0) + placed}
 
     def _vae_losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         assert isinstance(self.vae, vae.LeanVAE)

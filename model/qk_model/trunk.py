@@ -120,13 +120,18 @@ class Trunk(nn.Module):
         return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, grid), self.config.low_level.patch)
 
     def clean(self, output: Tensor, x: Tensor, sigma: Tensor, source: Tensor | None) -> Tensor:
-        """The estimate of the clean latents in what a diffusion model puts out, (B, C, h, w) to the same.
+        """The estimate of the clean latents in what a diffusion model puts out, (B, C, h, w).
+
+        With `low_level.residual` that is C + 1 channels, of which the last is a mask: what is added to the source's
+        latents, and where. Without a source the others are the estimate.
 
         Args:
-            output: What it puts out.
+            output: What it puts out, (B, C or C + 1, h, w).
             x: What it was given …
             sigma: … at these times, (B,).
             source: The source's latents where it sees them; by `low_level.residual` they are added.
         """
-        own = flow.to_clean(self.config.flow, output, x, sigma)
-        return own if source is None or not self.config.low_level.residual else source + own
+        own = flow.to_clean(self.config.flow, output[:, : x.shape[1]], x, sigma)
+        if source is None or not self.config.low_level.residual:
+            return own
+        return source + (4 * output[:, -1:]).sigmoid() * own  # 4: it decides sooner

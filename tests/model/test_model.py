@@ -114,10 +114,16 @@ def test_what_is_switched_off_is_not_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("switch", "off"), [("model.low_level.aligned", False), ("model.gate.shown", False), ("model.gate.placements", 0)]
+    ("switch", "off"),
+    [
+        ("model.low_level.aligned", False),
+        ("model.low_level.residual", False),
+        ("model.gate.shown", False),
+        ("model.gate.placements", 0),
+    ],
 )
 def test_what_stands_beside_the_noise_must_fit_the_denoiser(switch: str, off: Any) -> None:
-    with pytest.raises(UsageError, match=r"makes tokens of 16 channels from 88, the target's have \d+ and \d+ \(set"):
+    with pytest.raises(UsageError, match=r"makes tokens of 20 channels from 88, the target's have \d+ and \d+ \(set"):
         QueryKontext(load_preset("micro", {**LEAN, switch: off}).model)
 
 
@@ -132,12 +138,16 @@ def test_source_tokens_are_made_of_whole_target_tokens() -> None:
         load_preset("micro", {**LEAN, "model.low_level.source_patch": 3})
 
 
-def test_what_it_puts_out_is_added_to_the_source(lean: Preset) -> None:
+def test_what_it_puts_out_is_added_to_the_source_where_its_mask_is_open(lean: Preset) -> None:
     model = QueryKontext(lean.model)
-    x, source, output = (torch.randn(2, 4, 8, 8) for _ in range(3))
-    sigma = torch.full((2,), 0.5)
-    assert torch.equal(model.clean(output, x, sigma, source), source + output)
-    assert torch.equal(model.clean(output, x, sigma, None), output)  # no source is seen
+    x, source, own = (torch.randn(2, 4, 8, 8) for _ in range(3))
+    mask = torch.full((2, 1, 8, 8), -20.0)
+    mask[:, :, :4] = 20.0
+    output, sigma = torch.cat([own, mask], dim=1), torch.full((2,), 0.5)
+    clean = model.clean(output, x, sigma, source)
+    assert torch.allclose(clean[:, :, :4], (source + own)[:, :, :4])
+    assert torch.allclose(clean[:, :, 4:], source[:, :, 4:])
+    assert torch.equal(model.clean(output, x, sigma, None), own)  # no source is seen
 
 
 def test_where_what_it_adds_is_nothing_the_source_stays(lean: Preset) -> None:

@@ -95,7 +95,7 @@ class Blip3o(Network):
         self.features_in = LowLevelEncoder(size)
         self.prior = self.denoiser(self.values.prior, 2 * size, context_dim, size)
         self.low_level = LowLevelEncoder(self.latent_channels * shared.low_level.source_patch**2, inside)
-        self.decoder = self.denoiser(self.values.decoder, inside, 1, self.channels)
+        self.decoder = self.denoiser(self.values.decoder, inside, 1, self.channels_out)
         self.reader = FeatureReader(size, self.reader_of(shared.kontext.context_dim, CAPTION_LENGTH), side)
 
     # ---- training ----

@@ -62,6 +62,7 @@ class Network(Trunk):
         self.latent_channels, self.factor = vae.shape(self.vae)
         area = shared.low_level.patch**2
         self.channels = self.latent_channels * area
+        self.channels_out = self.channels + shared.low_level.residual * area  # of a denoiser that sees the source
         self.tokens = KontextTokens(shared, self.vlm.width)
         self.connector = Connector(self.vlm.width, shared.kontext.connector_hidden, shared.kontext.context_dim)
 

@@ -44,7 +44,7 @@ class TwoStageGenerate(Network):
         self.drawer_words = Words(words, drawer.width, CAPTION_LENGTH)
         self.drawer = self.denoiser(drawer, self.channels, drawer.width, self.channels)
         self.editor_words = Words(words, editor.width, shared.max_text_tokens["edit"])
-        self.editor = self.denoiser(editor, 3 * self.channels, editor.width, self.channels)
+        self.editor = self.denoiser(editor, 3 * self.channels, editor.width, self.channels_out)
 
     # ---- training ----
 

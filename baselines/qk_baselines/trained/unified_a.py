@@ -56,7 +56,7 @@ def assembled(config: ModelConfig, own: UnifiedAConfig, channels: int) -> ModelC
     area, seen = config.low_level.patch**2, channels * config.low_level.aligned
     tokens = {
         "in_channels": (channels + seen) * area,
-        "out_channels": channels * area,
+        "out_channels": (channels + config.low_level.residual) * area,
     }
     return dataclasses.replace(
         config,
