@@ -1,6 +1,7 @@
 """Takes the pictures of the site's pages: `python docs/images/site.py SITE` (a folder that `qkbench site` wrote).
 
-In a window of 1280 x 800 pixels, light; the leaderboard and the gallery are taken dark and at phone width too.
+In a window of 1280 x 800 pixels, light; the leaderboard and the gallery are taken dark and at phone width too, and
+both together for the README (`result.png`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -46,13 +48,24 @@ def main() -> None:
             for name in names:
                 if not (site / pages[name].partition("#")[0]).exists():
                     continue
-                page.get("about:blank")
-                page.get(f"{site.as_uri()}/{pages[name]}")
-                time.sleep(1)
                 suffix = "-dark" if dark else "-phone" if width < 500 else ""
-                shot = page.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
-                image = Image.open(io.BytesIO(base64.b64decode(shot))).convert("RGB")
-                image.save(HERE / f"site-{name}{suffix}.png", optimize=True)
+                shot(page, f"{site.as_uri()}/{pages[name]}").save(HERE / f"site-{name}{suffix}.png", optimize=True)
+    with open_browser(dark=False, width=1280, height=900) as page:
+        leaderboard = shot(page, f"{site.as_uri()}/index.html").crop((0, 0, 1280, 600))
+        gallery = shot(page, f"{site.as_uri()}/gallery.html").crop((0, 61, 1280, 757))  # less its bar
+    both = Image.new("RGB", (1280, leaderboard.height + gallery.height))
+    both.paste(leaderboard)
+    both.paste(gallery, (0, leaderboard.height))
+    both.save(HERE / "result.png", optimize=True)
+
+
+def shot(page: Any, address: str) -> Image.Image:
+    """What a window shows of an address."""
+    page.get("about:blank")
+    page.get(address)
+    time.sleep(1)
+    data = page.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
+    return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
 
 
 def first(folder: Path) -> str:

@@ -133,6 +133,16 @@ class ModelConfig:
     region: Region
     flow: Flow
 
+    def __post_init__(self) -> None:
+        if not 0 < self.gate.share <= 1:
+            raise UsageError(f"model.gate.share is {self.gate.share}", "give more than 0 and at most 1")
+        library = "library" in (self.head.block, self.mmdit.block)
+        if library and (self.fusion_depth is not None or self.gate.share < 1):
+            raise UsageError(
+                "model.fusion_depth and model.gate.share are of the lean block",
+                "leave them at null and 1 with `block: library`",
+            )
+
 
 @dataclass(frozen=True)
 class Optimisation:

@@ -156,10 +156,8 @@ class FluxMMDiT(nn.Module):
         present: Tensor | None = None,
     ) -> Tensor:
         """Denoise; arguments as in `LeanMMDiT.forward`. Context that does not count is zeroed, as Flux pads its own."""
-        if fusion_depth is not None or present is not None:
-            raise UsageError(
-                "fusion_depth and gate.share are of the lean block", "leave them at null and 1 with `block: library`"
-            )
+        assert fusion_depth is None, "the config refuses it"
+        assert present is None, "the config refuses it"
         config = self.config
         context = context * mask[:, :, None]
         pooled = context.sum(dim=1) / mask.sum(dim=1, keepdim=True)  # (B, E)

@@ -8,6 +8,7 @@ The JSON has these keys, which stay: `folder`, `reference`, `images` (files of e
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -91,7 +92,9 @@ def _print_table(outputs: Folder, references: Folder, scores: list[FolderScore],
     rows = []
     for score in scores:
         value = "-" if score.value is None else f"{score.value:.4g}"
-        interval = "-" if score.low is None or score.high is None else f"[{score.low:.4g}, {score.high:.4g}]"
+        low, high = score.low, score.high  # infinite where one image tells nothing of others
+        known = low is not None and high is not None and math.isfinite(high - low)
+        interval = f"[{low:.4g}, {high:.4g}]" if known else "-"
         rows.append([f"{score.id}{ARROWS[score.column.direction]}", value, interval, str(score.n), score.reason])
     if rows:
         console.print(make_table(["metric", "value", "95 % interval", "n", ""], rows))

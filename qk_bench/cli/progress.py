@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
     from qk_bench.run.execute import Estimate
 
@@ -79,19 +79,10 @@ class Bars:
     """One bar per model, with failures and the time left."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import TextColumn
 
         self._bars: dict[str, TaskID] = {}
-        self._progress: Progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[failed]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            refresh_per_second=4,
-        )
+        self._progress = _make_progress(TextColumn("{task.fields[failed]}"), refresh_per_second=4)
 
     def __enter__(self) -> Self:
         """Show the bars."""
@@ -155,19 +146,9 @@ class StepBars:
     """One bar per step, with the time left."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         self._bars: dict[str, TaskID] = {}
-        self._progress: Progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            speed_estimate_period=120,  # features come many images at a time
-            transient=True,
-        )
+        # The speed is taken over two minutes: features come many images at a time.
+        self._progress = _make_progress(speed_estimate_period=120, transient=True)
 
     def __enter__(self) -> Self:
         """Show the bars."""
@@ -183,6 +164,18 @@ class StepBars:
         if step not in self._bars:
             self._bars[step] = self._progress.add_task(step, total=total or None)
         self._progress.update(self._bars[step], completed=done)
+
+
+def _make_progress(*columns: ProgressColumn, **options: Any) -> Progress:
+    """Bars on stderr: name, bar, count, these columns, time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    name = TextColumn("{task.description}")
+    console = Console(stderr=True)
+    return Progress(
+        name, BarColumn(), MofNCompleteColumn(), *columns, TimeRemainingColumn(), console=console, **options
+    )
 
 
 def _duration(seconds: float) -> str:

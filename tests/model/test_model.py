@@ -221,10 +221,10 @@ def test_the_gate_learns_from_the_mask_where_there_is_one_and_from_the_flow_wher
     assert learns(batch._replace(edit_mask=None))
 
 
-def test_fusion_depth_is_refused_where_it_would_be_ignored() -> None:
-    model = QueryKontext(load_preset("micro", {**LIBRARY, "model.fusion_depth": 1}).model).eval()
-    with pytest.raises(UsageError, match="fusion_depth"):
-        _make(model, "edit", 32)
+@pytest.mark.parametrize(("key", "value"), [("fusion_depth", 1), ("gate.share", 0.5)])
+def test_a_switch_of_the_lean_block_is_refused_where_it_would_be_ignored(key: str, value: float) -> None:
+    with pytest.raises(UsageError, match=key):
+        load_preset("micro", {**LIBRARY, f"model.{key}": value})
 
 
 @pytest.mark.parametrize("form", ["box", "mask", "point"])

@@ -70,7 +70,7 @@
     if (output.status) return qk.make("span", { class: "verdict failed" }, `■ ${output.status}`);
     if (output.ok === 1) return qk.make("span", { class: "verdict right" }, "✓ right");
     if (output.ok === 0) return qk.make("span", { class: "verdict wrong" }, "✗ wrong");
-    return qk.make("span", { class: "verdict failed" }, "not judged");
+    return qk.make("span", { class: "verdict failed" }, "not verified");
   }
 
   function given(item, name) {

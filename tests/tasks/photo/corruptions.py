@@ -7,9 +7,10 @@ or of a folder of pairs that `qkbench data build` made. The val split by default
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 import numpy as np
@@ -25,6 +26,7 @@ from qk_bench.records import Sample
 from ..scenes import corruptions as scenes
 from ..scenes.corruptions import Array, Change, bytes_of, pick
 
+SceneChange = Callable[[Sample, Random, Scene, Scene, Obj], Array | None]
 OF_SCENES = ("nothing done", "half of the edit's width done", "half-tone: source and target blended",
              "whole image tinted by ΔE 6", "blur, σ = 2 % of the width")  # fmt: skip
 BENIGN: dict[str, Change] = {name: change for name, change in scenes.BENIGN.items() if "placement" not in name}
@@ -36,21 +38,32 @@ def wrong(change: Change) -> Change:
     return WRONG.setdefault((change.__doc__ or "").rstrip("."), change)
 
 
-def _scenes(sample: Sample) -> tuple[Scene, Scene, Obj] | None:
-    """Source, target and the object of a sample of the photo suite; None of a pair with real masks."""
-    if sample.suite != SUITE.name or not sample.source_scene or not sample.target_scene:
-        return None
-    source, target = (Scene.from_json(s["scene"]) for s in (sample.source_scene, sample.target_scene))
-    edited = int(sample.target_scene["edited"])
-    return source, target, next(o for o in (*target.objects, *source.objects) if o.id == edited)
+def of_scene(*operations: str) -> Callable[[SceneChange], Change]:
+    """Make a change of a scene one of a sample: None where the sample's operation is another, or its masks are real.
+
+    The change is given the source, the target and the object that the edit is about.
+    """
+
+    def made(change: SceneChange) -> Change:
+        @functools.wraps(change)
+        def of_sample(sample: Sample, rng: Random) -> Array | None:
+            if sample.suite != SUITE.name or not sample.source_scene or not sample.target_scene:
+                return None
+            if operations and sample.operation not in operations:
+                return None
+            source, target = (Scene.from_json(s["scene"]) for s in (sample.source_scene, sample.target_scene))
+            edited = int(sample.target_scene["edited"])
+            obj = next(o for o in (*target.objects, *source.objects) if o.id == edited)
+            return change(sample, rng, source, target, obj)
+
+        return of_sample
+
+    return made
 
 
-def placement(sample: Sample, rng: Random) -> Array | None:
+@of_scene("insert", "move")
+def placement(sample: Sample, rng: Random, source: Scene, target: Scene, obj: Obj) -> Array | None:
     """Another placement that the instruction allows."""
-    found = _scenes(sample)
-    if not found or sample.operation not in ("insert", "move"):
-        return None
-    _, target, obj = found
     place = (sample.target_scene or {})["place"]
     for _ in range(200):
         there = obj._replace(x=rng.uniform(obj.r, 1 - obj.r), y=rng.uniform(obj.r, 1 - obj.r))
@@ -62,12 +75,9 @@ def placement(sample: Sample, rng: Random) -> Array | None:
     return None
 
 
-def flat(sample: Sample, rng: Random) -> Array | None:
+@of_scene("insert", "recolour", "move")
+def flat(sample: Sample, rng: Random, source: Scene, target: Scene, obj: Obj) -> Array | None:
     """The object in its flat colour, not lit."""
-    found = _scenes(sample)
-    if not found or sample.operation == "remove":
-        return None
-    _, target, obj = found
     box, cover = coverage(obj, sample.width)
     image = render(target.without(obj.id), sample.width).astype(float)
     image[box] += cover[..., None] * (np.array(COLOURS[obj.colour]) - image[box])
@@ -79,12 +89,9 @@ BENIGN["the object in its flat colour, not lit"] = flat
 
 
 @wrong
-def _(sample: Sample, rng: Random) -> Array | None:
+@of_scene("remove", "recolour", "move")
+def _(sample: Sample, rng: Random, source: Scene, target: Scene, obj: Obj) -> Array | None:
     """The wrong object edited."""
-    found = _scenes(sample)
-    if not found or sample.operation == "insert":
-        return None
-    source, _, obj = found
     other = pick([o for o in source.objects if o.id != obj.id], rng)
     if sample.operation == "remove":
         return render(source.without(other.id), sample.width)
@@ -94,33 +101,24 @@ def _(sample: Sample, rng: Random) -> Array | None:
 
 
 @wrong
-def _(sample: Sample, rng: Random) -> Array | None:
+@of_scene("insert", "recolour", "move")
+def _(sample: Sample, rng: Random, source: Scene, target: Scene, obj: Obj) -> Array | None:
     """Another colour than asked for."""
-    found = _scenes(sample)
-    if not found or sample.operation == "remove":
-        return None
-    _, target, obj = found
     colour = pick([c for c in COLOURS if c != obj.colour], rng)
     return render(target.put(obj._replace(colour=colour)), sample.width)
 
 
 @wrong
-def _(sample: Sample, rng: Random) -> Array | None:
+@of_scene("insert", "recolour", "move")
+def _(sample: Sample, rng: Random, source: Scene, target: Scene, obj: Obj) -> Array | None:
     """Another shape than asked for."""
-    found = _scenes(sample)
-    if not found or sample.operation == "remove":
-        return None
-    _, target, obj = found
     return render(target.put(obj._replace(shape=pick([s for s in SHAPES_USED if s != obj.shape], rng))), sample.width)
 
 
 @wrong
-def _(sample: Sample, rng: Random) -> Array | None:
+@of_scene("insert", "move")
+def _(sample: Sample, rng: Random, source: Scene, target: Scene, obj: Obj) -> Array | None:
     """At another place than asked for."""
-    found = _scenes(sample)
-    if not found or sample.operation not in ("insert", "move"):
-        return None
-    _, target, obj = found
     asked = (sample.target_scene or {})["place"]
     for _ in range(200):
         there = obj._replace(x=rng.uniform(obj.r, 1 - obj.r), y=rng.uniform(obj.r, 1 - obj.r))
@@ -130,44 +128,32 @@ def _(sample: Sample, rng: Random) -> Array | None:
 
 
 @wrong
-def _(sample: Sample, rng: Random) -> Array | None:
+@of_scene("move")
+def _(sample: Sample, rng: Random, source: Scene, target: Scene, obj: Obj) -> Array | None:
     """Moved, and a copy left behind."""
-    found = _scenes(sample)
-    if not found or sample.operation != "move":
-        return None
-    source, target, obj = found
     return render(Scene(target.background, (*target.objects, source.get(obj.id)._replace(id=99))), sample.width)
 
 
 @wrong
-def _(sample: Sample, rng: Random) -> Array | None:
+@of_scene()
+def _(sample: Sample, rng: Random, source: Scene, target: Scene, obj: Obj) -> Array | None:
     """Another object recoloured as well."""
-    found = _scenes(sample)
-    if not found:
-        return None
-    _, target, obj = found
     other = pick([o for o in target.objects if o.id != obj.id], rng)
     return render(target.put(other._replace(colour=pick([c for c in COLOURS if c != other.colour], rng))), sample.width)
 
 
 @wrong
-def _(sample: Sample, rng: Random) -> Array | None:
+@of_scene()
+def _(sample: Sample, rng: Random, source: Scene, target: Scene, obj: Obj) -> Array | None:
     """Another object removed as well."""
-    found = _scenes(sample)
-    if not found:
-        return None
-    _, target, obj = found
     other = pick([o for o in target.objects if o.id != obj.id], rng)
     return render(target.without(other.id), sample.width)
 
 
 @wrong
-def _(sample: Sample, rng: Random) -> Array | None:
+@of_scene()
+def _(sample: Sample, rng: Random, source: Scene, target: Scene, obj: Obj) -> Array | None:
     """A small object too many."""
-    found = _scenes(sample)
-    if not found:
-        return None
-    _, target, _ = found
     for _ in range(60):
         extra = Obj(99, pick(list(SHAPES_USED), rng), pick(list(COLOURS), rng), "small", 0, 0, 0.085)
         extra = extra._replace(x=rng.uniform(0.1, 0.9), y=rng.uniform(0.1, 0.9))
