@@ -72,6 +72,20 @@ def apply(edit: Edit, scene: Scene, placed: Obj | None = None) -> Scene:
     raise ValueError(f"incomplete edit {edit}")
 
 
+def radii(edit: Edit, target: Obj) -> tuple[float, float]:
+    """Least and greatest radius that an edit allows an object that it places, fractions of the side.
+
+    Args:
+        edit: The edit.
+        target: The object as the sample's target has it.
+    """
+    if edit.operation == "resize" or (edit.operation.startswith("insert") and edit.size):
+        return size_range(target.size)
+    if edit.operation.startswith("insert"):
+        return size_range("small")[0], size_range("large")[1]
+    return SIZE_SLACK[0] * target.r, SIZE_SLACK[1] * target.r
+
+
 def misplaced(edit: Edit, before: Scene, target: Obj, found: Obj) -> str | None:
     """Why an object stands where, or is as large as, the instruction does not allow; None if it is allowed.
 
@@ -81,11 +95,7 @@ def misplaced(edit: Edit, before: Scene, target: Obj, found: Obj) -> str | None:
         target: The object as the sample's target has it.
         found: The same object as found in an output.
     """
-    low, high = (slack * target.r for slack in SIZE_SLACK)
-    if edit.operation == "resize" or (edit.operation.startswith("insert") and edit.size):
-        low, high = size_range(target.size)
-    elif edit.operation.startswith("insert"):
-        low, high = size_range("small")[0], size_range("large")[1]
+    low, high = radii(edit, target)
     if not low <= found.r <= high:
         wanted = "not asked for" if edit.operation not in ("resize",) and not edit.size else f"not {edit.size}"
         return f"wrong size: radius {found.r:.3f} of the side, {wanted}"

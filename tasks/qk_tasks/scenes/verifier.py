@@ -17,7 +17,7 @@ from PIL import Image
 from scipy import ndimage
 
 from qk_bench.records import Sample, Verdict
-from qk_tasks.scenes.edits import Edit, misplaced
+from qk_tasks.scenes.edits import Edit, misplaced, radii
 from qk_tasks.scenes.fitting import Fit, fit_shape, opacity_of, settled, shape_moments
 from qk_tasks.scenes.lab import colour_distance, to_lab
 from qk_tasks.scenes.render import Box, Float, coverage, paint, quantise, visible
@@ -28,7 +28,7 @@ T = TypeVar("T", NDArray[np.float32], NDArray[np.bool_])
 
 MAX_SIDE = 256  # larger outputs are judged at this side, in pixels
 UNLIKE = 0.5  # share of pixels that are far from the expectation, from which it is not the scene at all
-FOUND_SHARE = 0.4  # an object counts as found from this share of its area
+FOUND_SHARE = 0.4  # an object counts as found from this share of the least area that the edit allows it
 UNFINISHED = 0.10  # share of the old contrast that may be left where the edit was
 PART_OLD = 0.12  # share of the old place's pixels that may look more like before than like after
 PART_NEW = 0.30  # the same for the new place, whose edges blur
@@ -142,7 +142,7 @@ class _Judge:
         to_empty, to_colour = (off_empty**2).sum(axis=0), (off_colour**2).sum(axis=0)
         like = (to_colour < to_empty) & (to_colour < 75.0**2)
         share = opacity_of(off_empty, colour - empty)
-        area = shape_moments(goal.shape).area * (goal.r * self.side) ** 2
+        area = shape_moments(goal.shape).area * (radii(edit, goal)[0] * self.side) ** 2  # the least that is allowed
         labels, _ = ndimage.label(like, structure=np.ones((3, 3)))
         best: tuple[tuple[bool, bool, float], Obj, Fit] | None = None
         for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):

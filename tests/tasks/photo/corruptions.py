@@ -29,7 +29,7 @@ from ..scenes.corruptions import Array, Change, bytes_of, pick
 SceneChange = Callable[[Sample, Random, Scene, Scene, Obj], Array | None]
 OF_SCENES = ("nothing done", "half of the edit's width done", "half-tone: source and target blended",
              "whole image tinted by ΔE 6", "blur, σ = 2 % of the width")  # fmt: skip
-BENIGN: dict[str, Change] = {name: change for name, change in scenes.BENIGN.items() if "placement" not in name}
+BENIGN: dict[str, Change] = {name: change for name, change in scenes.BENIGN.items() if not name.startswith("another")}
 WRONG: dict[str, Change] = {name: scenes.WRONG[name] for name in OF_SCENES}
 
 

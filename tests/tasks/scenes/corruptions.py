@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from qk_tasks.scenes import SUITE
-from qk_tasks.scenes.edits import Edit, misplaced
+from qk_tasks.scenes.edits import Edit, misplaced, other_sizes
 from qk_tasks.scenes.render import coverage, render, visible
-from qk_tasks.scenes.world import COLOURS, SHAPES, Obj, Scene, overlap
+from qk_tasks.scenes.world import COLOURS, SHAPES, SIZE_JITTER, SIZES, Obj, Scene, overlap
 from scipy import ndimage
 from skimage.color import lab2rgb, rgb2lab
 
@@ -136,6 +136,21 @@ def _(sample: Sample, rng: Random) -> Array | None:
     return None
 
 
+@benign("another size, where the instruction names none")
+def _(sample: Sample, rng: Random) -> Array | None:
+    _, target, edits = parts(sample)
+    edit = edits[-1]
+    if len(edits) > 1 or not edit.operation.startswith("insert") or edit.size:
+        return None
+    goal = target.get(edit.x)
+    size = pick(other_sizes(goal.size), rng)
+    there = goal._replace(size=size, r=SIZES[size] * (1 + rng.uniform(-SIZE_JITTER, SIZE_JITTER)))
+    inside = there.r < min(there.x, there.y, 1 - there.x, 1 - there.y)
+    if not inside or any(overlap(there, o, 0.02) for o in target.objects if o.id != goal.id):
+        return None
+    return render(target.on_top(there), sample.width)
+
+
 @benign("another allowed placement, then JPEG, quality 90")
 def _(sample: Sample, rng: Random) -> Array | None:
     image = BENIGN["another placement that the instruction allows"](sample, rng)
@@ -168,6 +183,17 @@ def _(sample: Sample, rng: Random) -> Array | None:
         return None
     obj = target.get(made[0])
     return render(target.put(obj._replace(shape=pick([s for s in SHAPES if s != obj.shape], rng))), sample.width)
+
+
+@wrong("another size than asked for, or than it had")
+def _(sample: Sample, rng: Random) -> Array | None:
+    _, target, edits = parts(sample)
+    edit = edits[-1]
+    if len(edits) > 1 or not edit.placed or (edit.operation.startswith("insert") and not edit.size):
+        return None
+    obj = target.get(edit.x)
+    size = pick(other_sizes(obj.size), rng)
+    return render(target.put(obj._replace(size=size, r=SIZES[size])), sample.width)
 
 
 @wrong("wrong object edited")
