@@ -65,7 +65,7 @@ def quality_by_cost(points: Sequence[Point], x_title: str, y_title: str, *, shar
     y_scale = {"domain": [0, 100]} if share else {"zero": False}
     y = {"field": "y", "type": "quantitative", "scale": y_scale, "title": _Y}
     colour = {"condition": {"test": "datum.muted", "value": _MUTED}, "value": _ACCENT}
-    layers = [
+    layers: list[dict[str, Any]] = [
         {
             "mark": {"type": "rule", "strokeWidth": 1.5},
             "encoding": {"x": {**x, "field": "x_low"}, "x2": {"field": "x_high"}, "y": y, "color": colour},
@@ -75,11 +75,18 @@ def quality_by_cost(points: Sequence[Point], x_title: str, y_title: str, *, shar
             "encoding": {"x": x, "y": {**y, "field": "y_low"}, "y2": {"field": "y_high"}, "color": colour},
         },
         {"mark": {"type": "circle", "size": 70, "opacity": 1}, "encoding": {"x": x, "y": y, "color": colour}},
-        {
-            "mark": {"type": "text", "align": "left", "dx": 9, "dy": -8, "fontSize": 12, "fill": _INK, "limit": 160},
-            "encoding": {"x": x, "y": y, "text": {"field": "name"}},
-        },
     ]
+    for row in values:  # names at the right end stand left of their points, where there is room
+        row["turned"] = math.log(row["x"] / lowest) > 0.75 * math.log(highest / lowest)
+    layers += [
+        {
+            "transform": [{"filter": {"field": "turned", "equal": turned}}],
+            "mark": {"type": "text", "align": "right" if turned else "left", "dx": -9 if turned else 9, "dy": -8,
+                     "fontSize": 12, "fill": _INK, "limit": 160},
+            "encoding": {"x": x, "y": y, "text": {"field": "name"}},
+        }
+        for turned in (False, True)
+    ]  # fmt: skip
     spec = {"width": 620, "height": 340, "data": {"values": values}, "layer": layers}
     return _draw(spec, f"{y_title} against {x_title}", x_title, y_title)
 
