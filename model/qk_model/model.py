@@ -9,21 +9,16 @@ reference images.
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from qk_bench.errors import UsageError
-from qk_model import flow, placement, vae
-from qk_model.config import ModelConfig, Part, Stage, model_config, to_json
+from qk_model import files, flow, placement, vae
+from qk_model.config import ModelConfig, Stage
 from qk_model.gate import CrossModalGate, region_loss
 from qk_model.kontext import Connector, KontextTokens, LowLevelEncoder
 from qk_model.mmdit import FluxMMDiT, LeanMMDiT, check_channels, make_mmdit
@@ -36,12 +31,6 @@ from qk_model.vlm import LeanVLM, QwenVLM, make_vlm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-S = TypeVar("S")
-T = TypeVar("T")
-
-SMALL_PARTS = ("tokens", "connector", "gate", "low_level", "head", "reader")
-"""Parts of one file; the VLM, the VAE and the MMDiT have folders of their own, in their libraries' form."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +66,10 @@ class QueryKontext(Trunk):
     ) -> None:
         super().__init__()
         self.config = config
-        self.tokenizer = tokenizer or _named("tokenizer", load_tokenizer, config.tokenizer)
-        self.vlm = vlm if vlm is not None else _named("vlm", make_vlm, config.vlm)
-        self.vae = autoencoder if autoencoder is not None else _named("vae", vae.make_vae, config.vae)
-        self.mmdit = mmdit if mmdit is not None else _named("mmdit", make_mmdit, config.mmdit)
+        self.tokenizer = tokenizer or files.named("tokenizer", load_tokenizer, config.tokenizer)
+        self.vlm = vlm if vlm is not None else files.named("vlm", make_vlm, config.vlm)
+        self.vae = autoencoder if autoencoder is not None else files.named("vae", vae.make_vae, config.vae)
+        self.mmdit = mmdit if mmdit is not None else files.named("mmdit", make_mmdit, config.mmdit)
         self.latent_channels, self.factor = vae.shape(self.vae)
         area = config.low_level.patch**2
         self.channels = self.latent_channels * area
@@ -325,24 +314,7 @@ class QueryKontext(Trunk):
             folder: Where to; made if it is not there.
             dtype: Cast the weights first (the model itself is cast).
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        if dtype is not None:
-            self.to(dtype)
-        for name in ("vlm", "vae", "mmdit"):
-            getattr(self, name).save_pretrained(folder / name)
-        self.tokenizer.save_pretrained(folder / "tokenizer")
-        small = {
-            f"{name}.{key}": value.contiguous()
-            for name in SMALL_PARTS
-            if (part := getattr(self, name)) is not None
-            for key, value in part.state_dict().items()
-        }
-        save_file(small, folder / "kontext.safetensors")
-        text = json.dumps(to_json(self.config), indent=1, sort_keys=True)
-        (folder / "config.json").write_text(text + "\n", "utf-8")
-        for path in folder.glob("*/*.json"):
-            _forget_origin(path)
+        files.save(self, Path(folder), dtype)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> Self:
@@ -351,59 +323,7 @@ class QueryKontext(Trunk):
         Raises:
             UsageError: It is not such a folder, or a part of it is missing or damaged.
         """
-        folder = Path(folder)
-        try:
-            config = model_config(json.loads((folder / "config.json").read_text("utf-8")))
-            from transformers import PreTrainedTokenizerFast
-
-            model = cls(
-                config,
-                tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
-                vlm=(QwenVLM if config.vlm.block == "library" else LeanVLM).from_pretrained(folder / "vlm"),
-                autoencoder=vae.kind(config.vae).from_pretrained(folder / "vae"),
-                mmdit=(FluxMMDiT if config.mmdit.block == "library" else LeanMMDiT).from_pretrained(folder / "mmdit"),
-            )
-            weights = load_file(folder / "kontext.safetensors")
-        except UsageError:
-            raise
-        except Exception as error:  # the libraries raise OSError, ValueError, SafetensorError, …
-            why = " ".join(str(error).split())[:160]
-            raise UsageError(
-                f"{folder} is not a folder with a Query-Kontext model: {why}",
-                "name the `model` folder that `qkbench train query-kontext` wrote",
-            ) from None
-        for name in SMALL_PARTS:
-            part = getattr(model, name)
-            if part is not None:
-                part.load_state_dict({k[len(name) + 1 :]: v for k, v in weights.items() if k.startswith(f"{name}.")})
-        return model.to(dtype).eval()
-
-
-def _forget_origin(path: Path) -> None:
-    """Take out the folder a part was once loaded from: libraries note it, and it would make equal models differ."""
-    values = json.loads(path.read_text("utf-8"))
-    if isinstance(values, dict) and {"_name_or_path", "name_or_path"} & set(values):
-        kept = {key: value for key, value in values.items() if key not in ("_name_or_path", "name_or_path")}
-        path.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
-
-
-def _named(name: str, make: Callable[[S], T], what: S) -> T:
-    """Make a part; pretrained weights that cannot be had are one line.
-
-    Raises:
-        UsageError: The hub name or folder cannot be loaded.
-    """
-    pretrained = what.pretrained if isinstance(what, Part) else what
-    if not pretrained:
-        return make(what)
-    try:
-        return make(what)
-    except (OSError, ValueError, SafetensorError) as error:
-        key = "model.tokenizer" if name == "tokenizer" else f"model.{name}.pretrained"
-        why = " ".join(str(error).split())[:100]
-        raise UsageError(
-            f"{name}: {pretrained} cannot be loaded ({why})", f"download it, then --set {key}=FOLDER"
-        ) from None
+        return files.load(cls, Path(folder)).to(dtype).eval()
 
 
 def make_reader(model: QueryKontext) -> AnswerReader:

@@ -2,29 +2,21 @@
 
 `python -m qk_bench.stats.calibration` prints the tables of docs/statistics.md; `--write docs/statistics.md` replaces
 them there. It exits 1 if a promise is broken. The tests make the same measurements with fewer repetitions.
-
-Scores are simulated as a latent normal variable with a share each for the source image (cluster), the sample, the
-model's own way with the sample, and the seed: two models agree on what is hard, and rows of a cluster or a sample are
-alike. A success is a latent value above a threshold; a measurement is a monotone function of it, straight or skewed.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
-from scipy import special
 
 from qk_bench.stats import (
-    Pilot,
     benjamini_hochberg,
     bootstrap_means,
     difference_power,
@@ -37,41 +29,16 @@ from qk_bench.stats import (
     non_inferiority_power,
     rate_difference,
     rate_interval,
-    read_pilot,
     relative_change,
     sign_flip_exact,
     sign_flip_test,
 )
-from qk_bench.stats.clusters import Floats, Ints
+from qk_bench.stats.simulation import Shape, differences, large_pilot, observe, simulate, stream
 
-Kind = Literal["success", "normal", "skewed"]
 ALPHA = 0.05
 RESAMPLES = 2_000
 BATCH = 100  # simulated runs that share a set of resamples
 BEGIN, END = "<!-- calibration: begin -->", "<!-- calibration: end -->"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The shape of a simulated run: samples, samples that share an image, seeds."""
-
-    n_samples: int
-    per_cluster: int = 1
-    seeds: int = 3
-
-    @property
-    def clusters(self) -> Ints:
-        """(n,) cluster of each row."""
-        return np.repeat(np.arange(self.n_samples) // self.per_cluster, self.seeds)
-
-    @property
-    def n_clusters(self) -> int:
-        """Number of clusters."""
-        return -(-self.n_samples // self.per_cluster)
-
-    def __str__(self) -> str:
-        """As it stands in the tables."""
-        return f"{self.n_samples} samples, {self.n_clusters} clusters, {self.seeds} seed{'s' * (self.seeds > 1)}"
 
 
 @dataclass(frozen=True)
@@ -95,48 +62,6 @@ class Measurement:
         return above and (self.at_most is None or self.value <= self.at_most + slack)
 
 
-def simulate(rng: Generator, shape: Shape, models: int = 2, unlike: bool = False) -> Floats:
-    """Latent scores, (models, n): standard normal, alike within cluster and sample. With `unlike`, model 0 ignores
-    seeds.
-    """
-
-    def normal(*size: int) -> Floats:
-        return rng.standard_normal(size)
-
-    cluster = np.repeat(normal(shape.n_clusters), shape.per_cluster)[: shape.n_samples]
-    common = np.sqrt(0.3) * cluster + np.sqrt(0.2) * normal(shape.n_samples)  # (samples,)
-    own = np.sqrt(0.2) * normal(models, shape.n_samples)
-    noise = np.sqrt(0.3) * normal(models, shape.n_samples, shape.seeds)
-    if unlike:
-        noise[0] = noise[0, :, :1]
-    latent: Floats = ((common + own)[:, :, None] + noise).reshape(models, -1)
-    return latent
-
-
-def observe(latent: Floats, kind: Kind, rate: float = 0.7) -> Floats:
-    """Turn latent scores into successes at this rate, or into measurements with mean 0 and a spread of 1."""
-    if kind == "success":
-        return (latent < special.ndtri(rate)).astype(np.float64)
-    if kind == "normal":
-        return latent
-    skewed: Floats = -special.log_ndtr(-latent) - 1.0  # exponential: skewness 2
-    return skewed
-
-
-def _rng(*key: object) -> Generator:
-    return np.random.default_rng(zlib.crc32(repr(key).encode()))
-
-
-def _differences(rng: Generator, shape: Shape, kind: Kind, count: int, shift: float = 0.0) -> tuple[Floats, Floats]:
-    """Cluster sums (G, count) and counts (G, 1) of B - A in so many simulated runs, B shifted."""
-    codes = shape.clusters
-    sums = np.empty((shape.n_clusters, count))
-    for i in range(count):
-        a, b = observe(simulate(rng, shape), kind)
-        sums[:, i] = np.bincount(codes, b - a + shift)
-    return sums, np.bincount(codes).astype(np.float64)[:, None]
-
-
 def _share(tests: Iterator[bool]) -> float:
     return float(np.mean(list(tests)))
 
@@ -150,7 +75,7 @@ def false_alarms(repetitions: int) -> Iterator[Measurement]:
     for shape in (*(Shape(n) for n in (50, 200, 1000)), Shape(200, 4), Shape(1000, 4)):
         for unlike in (False, True):
             for rate in (0.5, 0.95):
-                rng = _rng(table, shape, rate, unlike)
+                rng = stream(table, shape, rate, unlike)
 
                 def rejects(rng: Generator = rng, shape: Shape = shape, rate: float = rate, u: bool = unlike) -> bool:
                     a, b = observe(simulate(rng, shape, unlike=u), "success", rate)
@@ -160,14 +85,14 @@ def false_alarms(repetitions: int) -> Iterator[Measurement]:
                 case = f"success {rate:.0%}, exact sign flips{', one model deterministic' * unlike}"
                 yield Measurement(table, case, str(shape), value, None, 0.065)
         for kind in ("normal", "skewed"):
-            rng, hits = _rng(table, shape, kind), 0
+            rng, hits = stream(table, shape, kind), 0
             for start in range(0, repetitions, BATCH):
-                sums, _ = _differences(rng, shape, kind, min(BATCH, repetitions - start))
+                sums, _ = differences(rng, shape, kind, min(BATCH, repetitions - start))
                 hits += int((sign_flip_test(sums, flips=RESAMPLES, seed=start) <= ALPHA).sum())
             least = 0.035 if shape.n_clusters >= 30 else None
             yield Measurement(table, f"{kind} measurement, sign flips", str(shape), hits / repetitions, least, 0.065)
     for n in (50, 200, 1000):
-        shape, rng = Shape(n, seeds=1), _rng(table, n, "mcnemar")
+        shape, rng = Shape(n, seeds=1), stream(table, n, "mcnemar")
 
         def mcnemar(rng: Generator = rng, shape: Shape = shape) -> bool:
             a, b = observe(simulate(rng, shape), "success")
@@ -184,7 +109,7 @@ def coverage(repetitions: int) -> Iterator[Measurement]:
     for shape in shapes:
         codes = shape.clusters
         for rate in (0.0, 0.01, 0.02, 0.05, 0.5, 0.95, 1.0):
-            rng = _rng(table, shape, rate)
+            rng = stream(table, shape, rate)
             hits = 0
             for _ in range(repetitions if 0 < rate < 1 else 1):
                 e = rate_interval(observe(simulate(rng, shape, 1)[0], "success", rate), codes)
@@ -192,7 +117,7 @@ def coverage(repetitions: int) -> Iterator[Measurement]:
             value = hits / (repetitions if 0 < rate < 1 else 1)
             yield Measurement(table, f"rate {rate:.0%}", str(shape), value, 0.93)
         for rate, drop in ((0.95, 0.0), (0.7, 0.1), (0.98, 0.02)):
-            rng, hits = _rng(table, shape, rate, drop), 0
+            rng, hits = stream(table, shape, rate, drop), 0
             for _ in range(repetitions):
                 latent = simulate(rng, shape)
                 a, b = observe(latent[0], "success", rate), observe(latent[1], "success", rate - drop)
@@ -200,7 +125,7 @@ def coverage(repetitions: int) -> Iterator[Measurement]:
                 hits += low <= -drop <= high
             case = f"difference of rates, {rate:.0%} → {rate - drop:.0%}"
             yield Measurement(table, case, str(shape), hits / repetitions, 0.93)
-        rng, hits = _rng(table, shape, "relative"), 0
+        rng, hits = stream(table, shape, "relative"), 0
         for _ in range(repetitions):
             latent = simulate(rng, shape)
             e = relative_change(observe(latent[0], "success", 0.6), observe(latent[1], "success", 0.75), codes)
@@ -208,7 +133,7 @@ def coverage(repetitions: int) -> Iterator[Measurement]:
         yield Measurement(table, "relative change of a rate, 60% → 75%", str(shape), hits / repetitions, 0.93)
         for kind in ("normal", "skewed"):
             for paired in (False, True):
-                rng, hits = _rng(table, shape, kind, paired), 0
+                rng, hits = stream(table, shape, kind, paired), 0
                 for start in range(0, repetitions, BATCH):
                     count = min(BATCH, repetitions - start)
                     runs = [observe(simulate(rng, shape, 1 + paired), kind) for _ in range(count)]
@@ -223,7 +148,7 @@ def few_clusters(repetitions: int) -> Iterator[Measurement]:
     """The same with 4 and 10 clusters; below 10 `qkbench compare` gives no p-value."""
     table = "Few clusters (nothing promised; no p-value is given below 10)"
     for shape in (Shape(4), Shape(10), Shape(40, 10), Shape(100, 10)):
-        codes, rng = shape.clusters, _rng(table, shape)
+        codes, rng = shape.clusters, stream(table, shape)
         alarms = rates = differences = 0
         for _ in range(repetitions):
             latent = simulate(rng, shape)
@@ -237,9 +162,9 @@ def few_clusters(repetitions: int) -> Iterator[Measurement]:
         yield Measurement(table, "success 70%: coverage of the rate", str(shape), rates / repetitions)
         yield Measurement(table, "success 70%: coverage of the difference", str(shape), differences / repetitions)
         for kind in ("normal", "skewed"):
-            rng, flips, covered = _rng(table, shape, kind), 0, 0
+            rng, flips, covered = stream(table, shape, kind), 0, 0
             for start in range(0, repetitions, BATCH):
-                sums, counts = _differences(rng, shape, kind, min(BATCH, repetitions - start))
+                sums, counts = differences(rng, shape, kind, min(BATCH, repetitions - start))
                 flips += int((sign_flip_test(sums, flips=RESAMPLES, seed=start) <= ALPHA).sum())
                 for sample in bootstrap_means(sums, counts + 0 * sums, resamples=RESAMPLES, seed=start):
                     assert sample is not None
@@ -256,7 +181,7 @@ def families(repetitions: int) -> Iterator[Measurement]:
     pairs, tasks = list(combinations(range(6), 2)), 4
     for shape in (Shape(50), Shape(200)):
         for kind in ("success", "normal"):
-            rng, codes = _rng(table, shape, kind), shape.clusters
+            rng, codes = stream(table, shape, kind), shape.clusters
             any_holm = any_bh = 0
             for repetition in range(repetitions):
                 p: list[float] = []
@@ -279,7 +204,7 @@ def gate(repetitions: int) -> Iterator[Measurement]:
     for shape in (Shape(50), Shape(50, seeds=1), Shape(200), Shape(200, 4), Shape(1000)):
         codes = shape.clusters
         for rate, margin in ((0.9, 0.02), (0.6, 0.1)):
-            rng = _rng(table, shape, rate, margin)
+            rng = stream(table, shape, rate, margin)
             fails, passes, family = 0, 0, []
             for _ in range(repetitions):
                 latent = simulate(rng, shape)
@@ -295,9 +220,9 @@ def gate(repetitions: int) -> Iterator[Measurement]:
             value = float(np.mean([(holm(p) <= ALPHA).any() for p in cells]))  # with a fifth of the repetitions
             yield Measurement(table, f"{case}: fails in any of 5 tasks", str(shape), value, None, 0.05, nominal=True)
         for kind in ("normal", "skewed"):
-            rng, fails, passes = _rng(table, shape, kind), 0, 0
+            rng, fails, passes = stream(table, shape, kind), 0, 0
             for start in range(0, repetitions, BATCH):
-                sums, counts = _differences(rng, shape, kind, min(BATCH, repetitions - start), shift=-0.1)
+                sums, counts = differences(rng, shape, kind, min(BATCH, repetitions - start), shift=-0.1)
                 for sample in bootstrap_means(sums, counts + 0 * sums, resamples=RESAMPLES, seed=start):
                     assert sample is not None
                     fails += drop_p(sample, 0.1) <= ALPHA
@@ -313,8 +238,8 @@ def promised_power(repetitions: int) -> Iterator[Measurement]:
     for shape in (Shape(50), Shape(200, seeds=1), Shape(200), Shape(200, 4), Shape(1000)):
         for kind in ("success", "normal", "skewed"):
             for aim in (0.5, 0.8):
-                rng = _rng(table, shape, kind, aim)
-                plan = _pilot(rng, shape, kind)
+                rng = stream(table, shape, kind, aim)
+                plan = large_pilot(rng, shape, kind)
                 effect = minimum_detectable_effect(plan, shape.n_samples, seeds=shape.seeds, power=aim)
                 assert effect is not None
                 promised = difference_power(plan, -effect, shape.n_samples, seeds=shape.seeds)
@@ -329,7 +254,7 @@ def promised_power(repetitions: int) -> Iterator[Measurement]:
                             b = observe(latent[1], kind) * (rng.random(b.size) > effect / 0.7)
                             flipped += sign_flip_exact(np.bincount(shape.clusters, b - a)) <= ALPHA
                     else:
-                        sums, _ = _differences(rng, shape, kind, count, shift=-effect)
+                        sums, _ = differences(rng, shape, kind, count, shift=-effect)
                         hits += int((sign_flip_test(sums, flips=RESAMPLES, seed=start) <= ALPHA).sum())
                 value = hits / repetitions - promised
                 yield Measurement(table, f"{kind}, {promised:.0%} promised", str(shape), value, -0.03, 0.03)
@@ -343,8 +268,8 @@ def promised_margin(repetitions: int) -> Iterator[Measurement]:
     table = "Power to show an unchanged model non-inferior: measured less promised"
     for shape in (Shape(50), Shape(200, seeds=1), Shape(200), Shape(200, 4), Shape(1000)):
         for kind in ("success", "normal", "skewed"):
-            rng = _rng(table, shape, kind)
-            plan = _pilot(rng, shape, kind)
+            rng = stream(table, shape, kind)
+            plan = large_pilot(rng, shape, kind)
             margin = 2.5 * float(np.sqrt(plan.variance_at(shape.seeds) / shape.n_samples))
             promised = non_inferiority_power(plan, margin, shape.n_samples, seeds=shape.seeds)
             hits = 0
@@ -355,19 +280,11 @@ def promised_margin(repetitions: int) -> Iterator[Measurement]:
                         a, b = observe(simulate(rng, shape), kind)
                         hits += non_inferiority_p(rate_difference(a, b, shape.clusters), margin) <= ALPHA
                 else:
-                    sums, counts = _differences(rng, shape, kind, count)
+                    sums, counts = differences(rng, shape, kind, count)
                     for sample in bootstrap_means(sums, counts + 0 * sums, resamples=RESAMPLES, seed=start):
                         assert sample is not None
                         hits += non_inferiority_p(sample, margin) <= ALPHA
             yield Measurement(table, kind, str(shape), hits / repetitions - promised, -0.03, 0.03)
-
-
-def _pilot(rng: Generator, shape: Shape, kind: Kind) -> Pilot:
-    """A pilot of 100,000 samples, so that the promise is not blurred by the pilot's own error."""
-    large = Shape(100_000, shape.per_cluster, shape.seeds)
-    a, b = observe(simulate(rng, large), kind)
-    samples = np.repeat(np.arange(large.n_samples), large.seeds)
-    return read_pilot(a, b, samples, large.clusters, rate=kind == "success")
 
 
 TABLES: dict[str, Callable[[int], Iterator[Measurement]]] = {

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from qk_baselines.trained.budget import plan, reference
 from qk_baselines.trained.config import NAMES, load_baseline
 from qk_baselines.trained.data import CAPTION_LENGTH, CHANGE_LENGTH
@@ -87,6 +89,28 @@ def test_each_weighs_and_costs_what_query_kontext_does() -> None:
     assert set(whole) == {"query-kontext", *NAMES}
     for row in whole.values():
         assert abs(float(row[5].rstrip("%"))) < 1, row
+
+
+def sheet(package: str, name: str) -> Any:
+    """A sheet of values as it is written."""
+    return yaml.safe_load((resources.files(package) / name).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_said_to_be_query_kontexts_is(name: str) -> None:
+    """No value goes stale when Query-Kontext's sheet changes."""
+    theirs = sheet("qk_model", "hyperparameters.yaml")["presets"]["micro"]["training"]
+    ours = sheet("qk_baselines.trained", "baselines.yaml")["models"][name]["training"]
+    shared = 0
+    for stage in ours["stages"].values():
+        for key, leaf in stage.items():
+            if leaf["source"] == "query-kontext":
+                assert leaf["value"] in [s[key]["value"] for s in theirs["stages"].values()], (name, key)
+                shared += 1
+    assert shared > 10
+    for key, leaf in ours.items():
+        if isinstance(leaf, dict) and leaf.get("source") == "query-kontext":
+            assert leaf["value"] == theirs[key]["value"], (name, key)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -272,7 +272,7 @@ def test_a_checkpoint_that_is_not_there_is_one_line_with_the_mend(block: str, tm
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", ["empty", "no weights", "cut"])
+@pytest.mark.parametrize("damage", ["empty", "no weights", "cut", "another size"])
 def test_a_damaged_folder_is_one_line(lean: Preset, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "model"
     QueryKontext(lean.model).save_pretrained(folder)
@@ -280,6 +280,9 @@ def test_a_damaged_folder_is_one_line(lean: Preset, tmp_path: Path, damage: str)
         (folder / "config.json").unlink()
     elif damage == "no weights":
         (folder / "mmdit" / "diffusion_pytorch_model.safetensors").unlink()
+    elif damage == "another size":
+        path = folder / "config.json"
+        path.write_text(path.read_text().replace('"num_queries": 8', '"num_queries": 9'))
     else:
         path = folder / "kontext.safetensors"
         path.write_bytes(path.read_bytes()[:-100])
