@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -345,6 +346,12 @@ def test_mistakes_are_one_line(folder: Path, pretraining: Path, tmp_path: Path) 
         load_model(f"blip3o:{folder / 'blip3o' / 'model'}", {"num_inference_steps": 0})
     with pytest.raises(UsageError, match="two-stage: there is no "):
         load_model(f"two-stage:{tmp_path}")
+    trial = tmp_path / "train-query-kontext-micro"
+    shutil.copytree(pretraining, trial)
+    plan = json.loads((trial / "plan.json").read_text())
+    (trial / "plan.json").write_text(json.dumps(plan | {"max_steps": 20}))
+    with pytest.raises(UsageError, match="is a trial of at most 20 steps a stage"):
+        BaselineTrainer().train("micro", stage="all", max_steps=None, out=tmp_path / "x", overrides={})
     damaged = tmp_path / "damaged"
     load_network("two-stage", folder / "two-stage" / "model").save_pretrained(damaged)
     (damaged / "weights.safetensors").write_bytes(b"\x00" * 64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -111,7 +112,7 @@ def _pretrained(preset: str, out: Path, named: str, max_steps: int | None) -> Pa
     """The folder of the Query-Kontext training to go on from; its pretraining is done first where it is missing.
 
     Raises:
-        UsageError: A folder is named, but holds no such training.
+        UsageError: The one beside `out` was a trial of a few steps, and this training is none.
     """
     from qk_model.train import Options, train
 
@@ -121,4 +122,11 @@ def _pretrained(preset: str, out: Path, named: str, max_steps: int | None) -> Pa
     if not named and not (folder / PRETRAINED).exists():
         print(f"first the pretraining that all share, in {folder}", file=sys.stderr)
         train(Options(preset, folder, "pretrain", max_steps))
+    plan = folder / "plan.json"
+    trial = json.loads(plan.read_text("utf-8")).get("max_steps") if plan.exists() else None
+    if trial and max_steps is None and not named:
+        raise UsageError(
+            f"{folder} is a trial of at most {trial} steps a stage",
+            f"move it away, so that the pretraining is made; or name it: --set {PRETRAINING}={folder}",
+        )
     return folder

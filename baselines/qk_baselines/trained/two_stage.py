@@ -85,7 +85,7 @@ class TwoStage(Network):
         x = flow.mix(clean, region * noise + (1 - region) * source, sigma)
         cut = self._cut(batch.images[0], region)
         estimate = self._inpaint(x, sigma, source, cut, region, batch.answer_ids, batch.answer_ids != 0)
-        return flow.loss(self.config.flow, estimate, clean, sigma)
+        return flow.loss(self.config.flow, estimate, clean, sigma, region.mean(dim=(1, 2, 3)))  # as Query-Kontext's
 
     # ---- stage one ----
 
