@@ -200,7 +200,8 @@ class RunDirectory:
             (self.path / LOGS).mkdir(exist_ok=True)
         temporary = [path for name in OURS for path in self.path.glob(f".{name}.*tmp")]
         for left_over in [*(self.path / IMAGES / ".tmp").iterdir(), *temporary]:
-            left_over.unlink()
+            if not left_over.is_dir():
+                left_over.unlink()
         self.open_files()
         return self
 

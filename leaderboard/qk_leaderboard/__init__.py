@@ -11,7 +11,8 @@ def build(run_dirs: Sequence[Path], out_dir: Path, training: Sequence[Path] = ()
 
     Args:
         run_dirs: Folders that `qkbench run` or `qkbench score` wrote.
-        out_dir: Where to write; what an earlier build left there is replaced.
+        out_dir: Where to write; what an earlier build left there is replaced, all but `CNAME` and names that begin
+            with a dot.
         training: Folders that `qkbench train` wrote, for the pages of the models they made.
         claims: Claim files, beside the installed ones that these runs speak to.
 

@@ -39,23 +39,37 @@ def build_site(
     trainings = read_trainings(training)
     runs = read_runs(run_dirs)
     boards, reports = make_boards(runs), _judged(runs, claims)
-    temporary = out.with_name(f".{out.name}.tmp")
+    temporary = out.with_name(f".{out.name}.building")
     shutil.rmtree(temporary, ignore_errors=True)  # what a killed build left
     with writing(out):
         try:
             temporary.mkdir(parents=True)
             _write(Site(boards, temporary, trainings, reports))
             if out.exists():
-                old = out.with_name(f".{out.name}.old")
-                shutil.rmtree(old, ignore_errors=True)
-                out.replace(old)
-                temporary.replace(out)
-                shutil.rmtree(old)
+                _replace(out, temporary)
             else:
                 temporary.replace(out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return out_dir / "index.html"
+
+
+def _replace(out: Path, built: Path) -> None:
+    """Put what was built in the place of what is there, whose mark stays: after a kill it can be built again."""
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    old.mkdir()
+    for entry in list(out.iterdir()):
+        if entry.name != MARK and not _is_hosts(entry):
+            entry.replace(old / entry.name)
+    for entry in sorted(built.iterdir(), key=lambda entry: entry.name == MARK):
+        entry.replace(out / entry.name)
+    shutil.rmtree(old)
+
+
+def _is_hosts(entry: Path) -> bool:
+    """Whether it belongs to how the folder is published, such as `.git`, `.nojekyll` and `CNAME`: never ours."""
+    return entry.name.startswith(".") or entry.name == "CNAME"
 
 
 def _judged(runs: Sequence[Run], named: Sequence[Path]) -> list[ClaimReport]:
@@ -87,7 +101,7 @@ def _write(site: Site) -> None:
 def _is_ours(folder: Path) -> bool:
     if not folder.is_dir():
         return False
-    if not any(folder.iterdir()):
+    if all(map(_is_hosts, folder.iterdir())):
         return True
     try:
         found = json.loads((folder / MARK).read_bytes())

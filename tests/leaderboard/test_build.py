@@ -34,7 +34,25 @@ def test_rebuilt_site_is_byte_identical(small_run: Path, site: Path, tmp_path: P
     assert digests(tmp_path / "elsewhere" / "again") == digests(site)
 
 
+def test_a_rebuild_replaces_the_site_and_keeps_what_its_host_needs(site: Path, small_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "site"
+    (out / ".git").mkdir(parents=True)
+    for name in (".git/HEAD", ".nojekyll", "CNAME"):
+        (out / name).write_text("the host's")
+    build([small_run], out)
+    (out / "pairs" / "stale.html").write_text("of an earlier build")
+    build([small_run], out)
+    kept = {name: digest for name, digest in digests(out).items() if name not in digests(site)}
+    assert list(kept) == [".git/HEAD", ".nojekyll", "CNAME"]
+    assert digests(site).items() <= digests(out).items()
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
 def test_every_link_and_image_leads_inside_the_folder(site: Path) -> None:
+    check_links(site)
+
+
+def check_links(site: Path) -> None:
     for page in site.rglob("*.html"):
         for target in re.findall(r'(?:src|href)="([^"]*)"', page.read_text()):
             if not target.startswith(("#", "data:")):

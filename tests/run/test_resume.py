@@ -172,6 +172,13 @@ def test_complete_run_is_left_alone(tmp_path: Path) -> None:
     assert before == after
 
 
+def test_a_page_build_that_was_killed_does_not_stop_a_run_from_being_continued(tmp_path: Path) -> None:
+    run_spec(make_spec("no-op"), tmp_path / "run")
+    (tmp_path / "run" / ".site.tmp" / "assets").mkdir(parents=True)
+    as_interrupted(tmp_path / "run")
+    assert run_spec(make_spec("no-op"), tmp_path / "run").manifest.status == "complete"
+
+
 def test_identical_outputs_are_stored_once(tmp_path: Path) -> None:
     run_spec(make_spec("oracle", limit=20, seeds=(0, 1, 2)), tmp_path / "run")
     assert len(outcomes(tmp_path / "run")) == 60
