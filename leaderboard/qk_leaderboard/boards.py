@@ -6,18 +6,18 @@ same board, the newest stands on the board and the others are its earlier versio
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import pandas as pd
 
-from qk_bench.errors import QKBenchError
 from qk_bench.manifest import ModelSpec, TaskSpec
-from qk_bench.plugins import load_suite
 from qk_bench.records import MetricColumn, ModelCard
 from qk_bench.run.spec import CONTROLS
 from qk_leaderboard.reading import Run
+from qk_leaderboard.suites import installed
 from qk_leaderboard.text import file_name
 
 _ROLES: Final = {"no-op": "floor", "oracle": "ceiling", "noise": "control"}
@@ -25,7 +25,7 @@ _ROLES: Final = {"no-op": "floor", "oracle": "ceiling", "noise": "control"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One model in one run: a version of it."""
+    """One model in one run: a version of it, with the tasks that the run has scores of."""
 
     run: Run
     spec: ModelSpec
@@ -62,6 +62,8 @@ class Board:
 
     Attributes:
         suite_ref: How the suite is named, to load it.
+        mark: The first digits of `digest`, where another board has the same name without it.
+        tasks: The tasks of the entries.
         entries: Per model, in order of appearance, the versions on the board: one, or several that did different tasks.
         earlier: Per model, the versions that a newer run replaced, oldest first.
         scores: Score rows of the entries.
@@ -74,6 +76,7 @@ class Board:
     suite_ref: str
     split: str
     resolution: int
+    mark: str = ""
     tasks: dict[str, TaskSpec] = field(default_factory=dict)
     metrics: dict[str, MetricColumn] = field(default_factory=dict)
     entries: dict[str, list[Entry]] = field(default_factory=dict)
@@ -85,12 +88,14 @@ class Board:
     @property
     def id(self) -> str:
         """Safe in file names and URLs."""
-        return file_name(f"{self.suite}-{self.version}-{self.split}-{self.resolution}")
+        name = f"{self.suite}-{self.version}-{self.split}-{self.resolution}"
+        return file_name(f"{name}-{self.mark}" if self.mark else name)
 
     @property
     def title(self) -> str:
         """One line."""
-        return f"{self.suite} {self.version}, {self.split} split, {self.resolution} px"
+        content = f" (content {self.mark})" if self.mark else ""
+        return f"{self.suite} {self.version}{content}, {self.split} split, {self.resolution} px"
 
     @property
     def models(self) -> list[str]:
@@ -114,11 +119,8 @@ class Board:
         return [*groups.values(), *(Scope(task, task, (task,)) for task in names)]
 
     def _groups(self) -> dict[str, tuple[str, ...]]:
-        try:
-            suite = load_suite(self.suite_ref)
-        except QKBenchError:
-            return {}
-        return dict(suite.groups) if suite.digest() == self.digest else {}
+        suite = installed(self.suite_ref, self.digest)
+        return dict(suite.groups) if suite else {}
 
 
 def make_boards(runs: Sequence[Run]) -> list[Board]:
@@ -130,19 +132,22 @@ def make_boards(runs: Sequence[Run]) -> list[Board]:
     boards: dict[tuple[str, str, str, int], Board] = {}
     for run in reversed(runs):
         spec = run.manifest.spec
+        scored = {tuple(row) for row in run.scores[["model", "suite", "task"]].drop_duplicates().to_numpy()}
         for suite in spec.suites:
             key = (suite.name, suite.digest, spec.split, spec.resolution)
             board = boards.setdefault(
                 key, Board(suite.name, suite.version, suite.digest, suite.ref, spec.split, spec.resolution)
             )
-            own = tuple(task for task in spec.tasks if task.suite == suite.name)
-            for task in own:
-                board.tasks.setdefault(task.task, task)
             for column in (column for metric in spec.metrics for column in metric.columns):
                 board.metrics.setdefault(column.id, column)
             for model in spec.models:
-                _place(board, Entry(run, model, own))
+                own = [task for task in spec.tasks if (model.card.name, suite.name, task.task) in scored]
+                if own:
+                    _place(board, Entry(run, model, tuple(own)))
+    boards = {key: board for key, board in boards.items() if board.entries}
+    names = Counter(board.title for board in boards.values())
     for board in boards.values():
+        board.mark = board.digest[:8] if names[board.title] > 1 else ""
         _fill(board)
     return sorted(boards.values(), key=lambda b: (-len(b.scores), b.suite, b.version, b.split, b.resolution, b.digest))
 
@@ -160,10 +165,11 @@ def _place(board: Board, entry: Entry) -> None:
 
 
 def _fill(board: Board) -> None:
-    """Collect the rows of the versions that stand on the board."""
+    """Collect the tasks and rows of the versions that stand on the board."""
     scores, outcomes, aggregates = [], [], []
     for held in board.entries.values():
         for entry in held:
+            board.tasks |= {task.task: task for task in entry.tasks if task.task not in board.tasks}
             scores.append(rows_of(entry.run.scores, board.suite, entry))
             outcomes.append(rows_of(entry.run.outcomes, board.suite, entry).assign(run=entry.run.label))
             if len(entry.run.aggregates):

@@ -14,20 +14,18 @@ import pickle
 import shutil
 import sys
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qk_bench.errors import QKBenchError, one_line
+from qk_bench.errors import one_line
 from qk_bench.images import decode_png, encode_png, resample
-from qk_bench.interfaces import Suite
-from qk_bench.plugins import load_suite
 from qk_bench.records import Sample
 from qk_bench.store import IMAGES
 from qk_leaderboard.difference import Judge, encode
+from qk_leaderboard.suites import installed
 from qk_leaderboard.text import script
 
 MAX_DIFFERENCE_SIDE = 512
@@ -100,7 +98,7 @@ def _sample(job: PageJob, answer: Answer) -> dict[str, Any]:
 
 
 def _draw(job: PageJob, answer: Answer) -> Sample | None:
-    suite = _suite(job.suite_ref, job.digest)
+    suite = installed(job.suite_ref, job.digest)
     task = suite.tasks.get(answer.task) if suite else None
     if task is None:
         return None
@@ -110,16 +108,6 @@ def _draw(job: PageJob, answer: Answer) -> Sample | None:
         print(f"{job.suite}/{answer.task}, sample {answer.index}: {one_line(error)}", file=sys.stderr)
         return None
     return sample if sample.id == answer.id else None
-
-
-@cache
-def _suite(ref: str, digest: str) -> Suite | None:
-    """The suite, if it is the one that was run."""
-    try:
-        suite = load_suite(ref)
-    except QKBenchError:
-        return None
-    return suite if suite.digest() == digest else None
 
 
 def _output(job: PageJob, output: Output, sample: Sample | None, differences: _Differences) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qk_bench.errors import DamagedRunError
-from qk_bench.manifest import Manifest, ModelSpec
+from qk_bench.manifest import Manifest
 from qk_bench.records import Outcome
 from qk_bench.run.summary import read_manifest
 from qk_bench.store import AGGREGATES, OUTCOMES, SCORES, TIMINGS, RunDirectory, read_lines
@@ -49,10 +49,6 @@ class Run:
         """When the run began, UTC, ISO 8601."""
         return self.manifest.sessions[0].started if self.manifest.sessions else ""
 
-    def model(self, name: str) -> ModelSpec:
-        """The model of a name."""
-        return next(model for model in self.manifest.spec.models if model.card.name == name)
-
     def timings(self) -> pd.DataFrame:
         """Lines of `timings.jsonl` with `model`, `suite`, `task`, and `seconds` an image (of its batch, divided)."""
         names = ("model", "suite", "task", "seconds", "peak", "device_peak")
@@ -86,7 +82,9 @@ def _read_run(path: Path) -> Run:
             raise DamagedRunError(
                 f"{path / name} is not the file the run wrote", "restore it, or run the command that made it again"
             )
-    scores = _scores(path / SCORES)
+    scores, outcomes = _scores(path / SCORES), _outcomes(path / OUTCOMES)
+    if not len(scores):
+        raise DamagedRunError(f"{path / SCORES} holds no score yet", "run the command that made it again")
     started = manifest.sessions[0].started if manifest.sessions else ""
     return Run(
         directory=directory,
@@ -94,7 +92,7 @@ def _read_run(path: Path) -> Run:
         label=f"{started[:16].replace('T', ' ')} {manifest.spec_digest[:8]}".strip(),
         scores=scores,
         aggregates=pq.read_table(path / AGGREGATES).to_pandas() if (path / AGGREGATES).exists() else pd.DataFrame(),
-        outcomes=_outcomes(path / OUTCOMES),
+        outcomes=outcomes,
     )
 
 

@@ -53,6 +53,10 @@ class Site:
         self.costs: dict[str, dict[str, Cost]] = {board.id: make_costs(board) for board in boards}
         self.duels: dict[str, Duels | None] = {board.id: make_duels(board) for board in boards}
         self.views: dict[str, list[View]] = {board.id: self._views(board) for board in boards}
+        for board in boards:  # values that one model alone has are nothing to compare
+            duels = self.duels[board.id]
+            if duels and not any(duels.on(view.scope, view.metric.id) for view in self.views[board.id]):
+                self.duels[board.id] = None
         self.galleries: dict[str, Gallery] = {}
         self.pages: set[str] = set()
         self._environment = Environment(

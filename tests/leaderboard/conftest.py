@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from qk_leaderboard import build
+from simulated import Values, write_run
+
+from qk_bench.manifest import Session
+from qk_bench.store import RunDirectory
 
 EDITORS = Path(__file__).with_name("editors.py")
 HOSTILE = Path(__file__).with_name("hostile.py")
@@ -22,6 +27,16 @@ def run(out: Path, *models: str, task: str = "edit", arguments: Sequence[str] = 
     done = subprocess.run([*command, "--out", str(out), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 5), done.stderr
     return out
+
+
+def simulated(path: Path, tasks: Mapping[str, Mapping[str, Values]], *, started: str = "", **options: Any) -> Path:
+    """A run whose scores are made up, that began at a time: without images, and in a moment."""
+    directory = RunDirectory(write_run(path, tasks, **options))
+    manifest = directory.read_manifest()
+    assert manifest is not None
+    session = Session(command="qkbench run", started=started or "2026-01-01T00:00:00Z")
+    directory.write_manifest(manifest.model_copy(update={"sessions": (session,)}))
+    return path
 
 
 @pytest.fixture(scope="session")

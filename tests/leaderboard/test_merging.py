@@ -7,8 +7,12 @@ from pathlib import Path
 from qk_leaderboard import build
 from qk_leaderboard.boards import make_boards
 from qk_leaderboard.reading import read_runs
+from simulated import simulate
 
-from tests.leaderboard.conftest import run
+from tests.leaderboard.conftest import run, simulated
+from tests.leaderboard.test_build import check_links
+
+LATER = "2026-02-01T00:00:00Z"
 
 
 def test_the_newest_version_stands_on_the_board_and_the_older_one_in_its_history(versions_site: Path) -> None:
@@ -39,3 +43,26 @@ def test_other_resolutions_are_another_board(small_run: Path, tmp_path: Path) ->
 def test_a_run_named_twice_counts_once(small_run: Path) -> None:
     (board,) = make_boards(read_runs([small_run, small_run]))
     assert not board.earlier
+
+
+def test_suites_of_one_name_and_other_content_are_told_apart(tmp_path: Path) -> None:
+    first = simulated(tmp_path / "a", {"removal": simulate(30, {"m": 0.9, "n": 0.5})}, suite_digest="a" * 64)
+    second = simulated(tmp_path / "b", {"insertion": simulate(20, {"m": 0.1, "n": 0.5})}, suite_digest="b" * 64)
+    build([first, second], tmp_path / "site")
+    check_links(tmp_path / "site")
+    index = (tmp_path / "site" / "index.html").read_text()
+    for digest, task in (("a" * 8, "removal"), ("b" * 8, "insertion")):
+        assert f"scenes 1 (content {digest}), test split, 64 px" in index
+        assert task in (tmp_path / "site" / "tasks" / f"scenes-1-test-64-{digest}-{task}.html").read_text()
+
+
+def test_a_newer_version_on_fewer_tasks_leaves_no_task_without_a_model(tmp_path: Path) -> None:
+    older = simulated(tmp_path / "older", {t: simulate(30, {"m": 0.5, "n": 0.4}) for t in ("removal", "insertion")})
+    newer = simulated(
+        tmp_path / "newer", {"removal": simulate(30, {"m": 0.9, "n": 0.4})}, started=LATER, privileged=["m", "n"]
+    )
+    (board,) = make_boards(read_runs([older, newer]))
+    assert list(board.tasks) == ["removal"]
+    assert {name: len(held) for name, held in board.earlier.items()} == {"m": 1, "n": 1}
+    build([older, newer], tmp_path / "site")
+    check_links(tmp_path / "site")

@@ -16,10 +16,10 @@ def write(site: Site) -> None:
 
 
 def _part(site: Site, board: Board) -> dict[str, Any] | None:
-    costs = site.costs[board.id]
-    view = site.views[board.id][0]
-    if not costs:
+    costs, views = site.costs[board.id], site.views[board.id]
+    if not costs or not views:
         return None
+    view = views[0]
     factor = view.scale.factor
     estimates = {
         name: cell.estimate

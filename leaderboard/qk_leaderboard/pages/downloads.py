@@ -65,6 +65,7 @@ def _results(site: Site) -> pd.DataFrame:
     rows = []
     for board in site.boards:
         same = {
+            "board": board.id,
             "suite": board.suite,
             "suite_version": board.version,
             "split": board.split,
@@ -93,7 +94,7 @@ def _pairs(site: Site) -> pd.DataFrame:
             for c in duels.on(view.scope, view.metric.id):
                 rows.append(
                     {
-                        "suite": board.suite, "suite_version": board.version, "split": board.split,
+                        "board": board.id, "suite": board.suite, "suite_version": board.version, "split": board.split,
                         "resolution": board.resolution, "scope": view.scope.id, "metric": c.metric, "a": c.a.label,
                         "b": c.b.label, "a_value": c.a.value, "b_value": c.b.value, "difference": c.difference,
                         "low": c.low, "high": c.high, "p": c.p, "p_corrected": c.p_corrected, "test": c.test,
@@ -108,9 +109,10 @@ def _scores(site: Site) -> pd.DataFrame:
     parts = []
     for board in site.boards:
         frame = board.scores.copy()
-        frame.insert(1, "suite_version", board.version)
-        frame.insert(2, "split", board.split)
-        frame.insert(3, "resolution", board.resolution)
+        frame.insert(0, "board", board.id)
+        frame.insert(2, "suite_version", board.version)
+        frame.insert(3, "split", board.split)
+        frame.insert(4, "resolution", board.resolution)
         parts.append(frame)
     whole = pd.concat(parts, ignore_index=True)
     for column in whole.select_dtypes(include="category").columns:

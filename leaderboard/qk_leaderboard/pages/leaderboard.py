@@ -15,11 +15,12 @@ from qk_leaderboard.text import script
 
 def write(site: Site) -> None:
     """Write `index.html` and `data/leaderboard.js`."""
-    (site.out / "data" / "leaderboard.js").write_text(script("leaderboard", _data(site)))
-    board = site.boards[0]
-    view = site.views[board.id][0]
+    boards = [board for board in site.boards if site.views[board.id]]
+    board = boards[0] if boards else site.boards[0]
+    view = site.views[board.id][0] if boards else None
+    (site.out / "data" / "leaderboard.js").write_text(script("leaderboard", _data(site, boards)))
     models: dict[str, dict[str, Any]] = {}
-    for other in site.boards:
+    for other in boards:
         for name in other.models:
             models.setdefault(name, site.model(other, name))
     site.render(
@@ -28,14 +29,14 @@ def write(site: Site) -> None:
         title="Leaderboard",
         lead=_lead(site, board),
         finding=_finding(site, board),
-        boards=site.boards,
+        boards=boards,
         view=view,
         blank={"low": None, "high": None, "at": None},
         models=models,
-        shown={row.model for row in view.rows},
+        shown={row.model for row in view.rows} if view else set(),
         ranked=any(row.rank for views in site.views.values() for other in views for row in other.rows),
-        caption=f"{view.scope.title}; {board.title}",
-        definition=f"{view.metric.id}: {view.metric.description}",
+        caption=f"{view.scope.title}; {board.title}" if view else "",
+        definition=f"{view.metric.id}: {view.metric.description}" if view else "",
         by_task=_by_task(site, board),
     )
 
@@ -60,21 +61,24 @@ def _finding(site: Site, board: Board) -> dict[str, Any] | None:
     ranks, groups = duels.ranks(scope)
     if not groups:
         return None
-    return {"scope": scope.title, "first": groups[0], "rest": groups[1:], "apart": len(groups) == len(ranks)}
+    return {
+        "href": site.pairs_href(board), "scope": scope.title, "first": groups[0], "rest": groups[1:],
+        "apart": len(groups) == len(ranks),
+    }  # fmt: skip
 
 
-def _data(site: Site) -> dict[str, Any]:
-    boards = []
-    for board in site.boards:
+def _data(site: Site, boards: list[Board]) -> dict[str, Any]:
+    listed = []
+    for board in boards:
         scopes: dict[str, dict[str, Any]] = {}
         for view in site.views[board.id]:
             scope = {"id": view.scope.id, "title": view.scope.title, "metrics": []}
             scopes.setdefault(view.scope.id, scope)["metrics"].append(view.metric.id)
         costs = {name: _cost(cost) for name, cost in site.costs[board.id].items()}
-        boards.append({"id": board.id, "title": board.title, "scopes": list(scopes.values()), "costs": costs})
-    views = {f"{v.board}|{v.scope.id}|{v.metric.id}": as_data(v) for b in site.boards for v in site.views[b.id]}
+        listed.append({"id": board.id, "title": board.title, "scopes": list(scopes.values()), "costs": costs})
+    views = {f"{v.board}|{v.scope.id}|{v.metric.id}": as_data(v) for b in boards for v in site.views[b.id]}
     parameters = {name: entry.card.parameters for name, entry in site.models.items()}
-    return {"boards": boards, "views": views, "models": parameters}
+    return {"boards": listed, "views": views, "models": parameters}
 
 
 def _cost(cost: Cost) -> list[Any]:

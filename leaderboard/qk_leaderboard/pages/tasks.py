@@ -6,24 +6,24 @@ import inspect
 from collections import Counter
 from typing import Any
 
-from qk_bench.errors import QKBenchError
 from qk_bench.interfaces import Task
-from qk_bench.plugins import load_suite
 from qk_bench.records import SUCCESS
 from qk_leaderboard import scales
 from qk_leaderboard.boards import Board
 from qk_leaderboard.difference import LABELS
 from qk_leaderboard.gallery import kind_of_reason
 from qk_leaderboard.site import Site
+from qk_leaderboard.suites import installed
 
 
 def write(site: Site) -> None:
     """Write `tasks/index.html` and a page per task."""
     listed = []
     for board in site.boards:
+        suite = installed(board.suite_ref, board.digest)
         for name, spec in board.tasks.items():
             samples = sum(stop - start for start, stop in spec.indices)
-            task = _task(board, name)
+            task = suite.tasks.get(name) if suite else None
             about = task.description if task else ""
             href = site.task_href(board, name)
             listed.append(
@@ -31,15 +31,6 @@ def write(site: Site) -> None:
             )
             _write_task(site, board, name, task, samples)
     site.render("tasks.html", "tasks/index.html", title="Tasks", tasks=listed)
-
-
-def _task(board: Board, name: str) -> Task | None:
-    """The installed task, if it is the one that was run."""
-    try:
-        suite = load_suite(board.suite_ref)
-    except QKBenchError:
-        return None
-    return suite.tasks.get(name) if suite.digest() == board.digest else None
 
 
 def _write_task(site: Site, board: Board, name: str, task: Task | None, samples: int) -> None:

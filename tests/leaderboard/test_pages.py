@@ -1,0 +1,33 @@
+"""What single pages say: verdicts that are missing, costs, versions, claims, and how to run it all again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from qk_leaderboard import build
+from qk_leaderboard.suites import installed
+from simulated import simulate
+
+from tests.leaderboard.conftest import simulated
+
+LATER = "2026-02-01T00:00:00Z"
+
+
+def test_runs_in_which_nothing_has_a_value_have_a_gallery_and_say_so(tmp_path: Path) -> None:
+    values = simulate(12, {"m": 0.5, "n": 0.5}, seeds=1)
+    for held in values.values():
+        held["success"][:] = np.nan
+    build([simulated(tmp_path / "run", {"removal": values}, failure="judge_error")], tmp_path / "site")
+    index = (tmp_path / "site" / "index.html").read_text()
+    assert "No output has a value on any metric" in index
+    assert "<table" not in index
+    assert (tmp_path / "site" / "gallery.html").is_file()
+    assert not (tmp_path / "site" / "pairs.html").exists()
+
+
+def test_a_suite_is_loaded_once_however_many_models_and_tasks(tmp_path: Path) -> None:
+    tasks = {task: simulate(12, {"m": 0.5, "n": 0.5, "o": 0.5}) for task in ("removal", "insertion")}
+    before = installed.cache_info().misses
+    build([simulated(tmp_path / "run", tasks, suite_digest="seen once")], tmp_path / "site")
+    assert installed.cache_info().misses == before + 1
