@@ -49,6 +49,16 @@ class Run:
         """When the run began, UTC, ISO 8601."""
         return self.manifest.sessions[0].started if self.manifest.sessions else ""
 
+    @property
+    def finished(self) -> bool:
+        """Whether every request has an outcome and a score."""
+        return self.manifest.status == "complete"
+
+    @property
+    def done(self) -> int:
+        """How many requests have an outcome."""
+        return sum(n for counts in self.manifest.counts.values() for n in counts.values())
+
     def timings(self) -> pd.DataFrame:
         """Lines of `timings.jsonl` with `model`, `suite`, `task`, and `seconds` an image (of its batch, divided)."""
         names = ("model", "suite", "task", "seconds", "peak", "device_peak")

@@ -112,7 +112,7 @@ class Site:
         """Write one page."""
         target = self.out / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        runs = [{"label": run.label, "anchor": anchor(run)} for run in self.runs]
+        runs = [{"label": run.label, "anchor": anchor(run), "finished": run.finished} for run in self.runs]
         nav = [{"title": title, "href": href} for title, href in PAGES if href in self.pages]
         text = self._environment.get_template(template).render(
             root="../" * path.count("/"), here=path, nav=nav, runs=runs, **context

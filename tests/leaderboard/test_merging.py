@@ -66,3 +66,19 @@ def test_a_newer_version_on_fewer_tasks_leaves_no_task_without_a_model(tmp_path:
     assert {name: len(held) for name, held in board.earlier.items()} == {"m": 1, "n": 1}
     build([older, newer], tmp_path / "site")
     check_links(tmp_path / "site")
+
+
+def test_a_run_that_was_stopped_hides_no_task_of_the_run_before_and_is_named(tmp_path: Path) -> None:
+    both = {task: simulate(30, {"m": 0.5}) for task in ("removal", "insertion")}
+    whole = simulated(tmp_path / "whole", both)
+    stopped = simulated(tmp_path / "stopped", {**both, "insertion": {}}, started=LATER, progress="partial")
+    (board,) = make_boards(read_runs([whole, stopped]))
+    assert [(entry.run.label[:7], [t.task for t in entry.tasks]) for entry in board.entries["m"]] == [
+        ("2026-02", ["removal"]),
+        ("2026-01", ["insertion"]),
+    ]
+    build([whole, stopped], tmp_path / "site")
+    index = (tmp_path / "site" / "index.html").read_text()
+    assert "Run 2026-02-01 00:00" in index
+    assert "is not finished: 0 of 90 requests." in index
+    assert index.count("(not finished)") == 1

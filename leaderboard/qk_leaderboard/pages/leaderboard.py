@@ -42,13 +42,18 @@ def write(site: Site) -> None:
 
 
 def _lead(site: Site, board: Board) -> str:
-    runs = {id(entry.run): entry.run for held in board.entries.values() for entry in held}
-    seeds = len({seed for run in runs.values() for seed in run.manifest.spec.seeds})
+    runs = list({id(entry.run): entry.run for held in board.entries.values() for entry in held}.values())
+    seeds = len({seed for run in runs for seed in run.manifest.spec.seeds})
     tasks = f"{len(board.tasks)} task{'s' if len(board.tasks) != 1 else ''}"
     samples = scales.count(site.galleries[board.id].count)
+    unfinished = [
+        f" Run {run.label} is not finished: {scales.count(run.done)} of {scales.count(run.manifest.requests)} requests."
+        for run in runs
+        if not run.finished
+    ]
     return (
         f"{len(board.models)} models on {samples} samples of {tasks} ({board.title}),"
-        f" {seeds} seed{'s' if seeds != 1 else ''} each."
+        f" {seeds} seed{'s' if seeds != 1 else ''} each.{''.join(unfinished)}"
     )
 
 

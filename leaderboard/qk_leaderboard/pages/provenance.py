@@ -24,7 +24,7 @@ def _run(run: Run) -> dict[str, Any]:
         "anchor": anchor(run),
         "manifest": manifest,
         "requests": scales.count(manifest.requests),
-        "done": scales.count(sum(n for counts in manifest.counts.values() for n in counts.values())),
+        "done": scales.count(run.done),
         "sessions": [
             {
                 "command": session.command, "started": session.started, "finished": session.finished or "killed",
