@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from qk_bench.errors import QKBenchError
-from qk_bench.records import SUCCESS
+from qk_bench.records import FAILURES, SUCCESS
 from qk_bench.run.environment import cores
 from qk_leaderboard.boards import Board
 from qk_leaderboard.pictures import Answer, Output, PageJob, write_page
@@ -36,7 +36,7 @@ FEW: Final = 2000
 """With no more outputs than this, starting processes takes longer than the work."""
 
 _CODES: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-SUCCEEDED, ABSENT, OTHER = ".", "-", "_"
+SUCCEEDED, ABSENT, OTHER, OPEN = ".", "-", "_", "~"
 _REASONS: Final = 40
 """Kinds of reason that are told apart in the filter; the rarest beyond these are `other reasons`."""
 
@@ -168,17 +168,23 @@ def _index(board: Board, table: _Table, per_page: int) -> dict[str, Any]:
     statuses = sorted(set(rows["status"]) - {"ok"})
     codes = [(SUCCEEDED, "right", "right")]
     codes += [(_CODES[n], "wrong", kind or "wrong") for n, kind in enumerate(named)]
-    codes += [(_CODES[len(named) + n], "failed", status.replace("_", " ")) for n, status in enumerate(statuses)]
-    codes.append((OTHER, "wrong", "other reasons"))
+    codes += [
+        (_CODES[len(named) + n], "failed" if status in FAILURES else "unverified", status.replace("_", " "))
+        for n, status in enumerate(statuses)
+    ]
+    codes += [(OTHER, "wrong", "other reasons"), (OPEN, "unverified", "no verdict")]
     by_kind = dict(zip(named, _CODES, strict=False))
     by_status = {status: _CODES[len(named) + n] for n, status in enumerate(statuses)}
     letters = np.full((len(board.models), len(table.seeds), len(table.samples)), ABSENT, dtype="U1")
     seed = np.searchsorted(table.seeds, rows["seed"].to_numpy())
-    letter = [
-        SUCCEEDED if success == 1 else by_status[status] if status != "ok" else by_kind.get(kind, OTHER)
-        for success, status, kind in zip(rows["success"], rows["status"], kinds, strict=True)
-    ]
-    letters[rows["model_number"].to_numpy(), seed, rows["sample"].to_numpy()] = letter
+
+    def letter(success: float, status: str, kind: str) -> str:
+        if status != "ok":
+            return by_status[status]
+        return SUCCEEDED if success == 1 else by_kind.get(kind, OTHER) if success == 0 else OPEN
+
+    found = itertools.starmap(letter, zip(rows["success"], rows["status"], kinds, strict=True))
+    letters[rows["model_number"].to_numpy(), seed, rows["sample"].to_numpy()] = list(found)
     used = set(letters.ravel().tolist())
     starts = np.unique([list(board.tasks).index(task) for task, _, _ in table.samples], return_counts=True)
     return {

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qk_bench.records import SUCCESS, MetricColumn
+from qk_bench.records import FAILURES, SUCCESS, MetricColumn
 from qk_bench.stats import Estimate
 from qk_leaderboard import scales
 from qk_leaderboard.boards import Board, Scope
@@ -101,7 +101,7 @@ def _row(cell: Cell, metric: MetricColumn, scale: Scale) -> Row:
         high=scale.at(e.high) if e and known else None,
         n=e.n if e else 0,
         samples=cell.samples,
-        failures=", ".join(f"{n} {status.replace('_', ' ')}" for status, n in cell.without.items()),
+        failures=_listed(cell, failed=True),
         note=note(cell, metric, scale),
     )
 
@@ -123,10 +123,17 @@ def note(cell: Cell, metric: MetricColumn, scale: Scale) -> str:
 
 
 def _left_out(cell: Cell) -> str:
-    if not cell.without:
-        return ""
-    listed = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in cell.without.items())
-    return f" Without output: {listed}{' (counted as not successful)' if cell.metric == SUCCESS else ' (left out)'}."
+    failed, rest = _listed(cell, failed=True), _listed(cell, failed=False)
+    fate = "counted as not successful" if cell.metric == SUCCESS else "left out"
+    what = "verdict" if cell.metric == SUCCESS else "value"
+    said = f" Without output: {failed} ({fate})." if failed else ""
+    return f"{said} No {what}, left out: {rest}." if rest else said
+
+
+def _listed(cell: Cell, *, failed: bool) -> str:
+    """The outcomes without a value: the model's failures, or those that say nothing about it."""
+    held = ((status, n) for status, n in cell.without.items() if (status in FAILURES) == failed)
+    return ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in held)
 
 
 def _ticks(scale: Scale) -> list[float]:

@@ -110,6 +110,18 @@ def test_gallery_shows_what_one_model_got_right_and_another_wrong(browser: Any, 
     assert all("right" in mark["strong"] and "wrong" in mark["weak"] for mark in marks)
 
 
+def test_what_is_not_right_is_wrong_or_without_output(browser: Any, site: Path) -> None:
+    shown = []
+    for kind in ("not-right", "wrong", "failed", "right", "unverified"):
+        visit(browser, site, f"gallery.html#a=2&is={kind}")
+        text = wait(browser, "document.getElementById('status').textContent")
+        shown.append(int(text.split()[0]))
+    assert shown[0] == shown[1] + shown[2]
+    assert shown[2] > 0
+    assert shown[0] + shown[3] == 48
+    assert shown[4] == 0
+
+
 def test_gallery_finds_samples_on_which_seeds_disagree(browser: Any, site: Path) -> None:
     visit(browser, site, "gallery.html#a=2&is=split")
     text = wait(browser, "document.getElementById('status').textContent")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from qk_leaderboard import build
@@ -12,6 +14,26 @@ from simulated import simulate
 from tests.leaderboard.conftest import simulated
 
 LATER = "2026-02-01T00:00:00Z"
+
+
+def data(path: Path) -> Any:
+    """What a data file hands to the page that loads it."""
+    return json.loads(path.read_text().partition(",")[2].removesuffix(");\n"))
+
+
+def test_outputs_without_a_verdict_are_neither_wrong_nor_failures(tmp_path: Path) -> None:
+    values = simulate(30, {"m": 0.5}, seeds=1)
+    values["m"]["success"][:7] = np.nan
+    build([simulated(tmp_path / "run", {"removal": values}, failure="judge_error")], tmp_path / "site")
+    index = data(tmp_path / "site" / "data" / "scenes-1-test-64" / "index.js")
+    kinds = {code: (kind, label) for code, kind, label in index["codes"]}
+    found = [kinds[code] for code in index["verdicts"][0][0]]
+    assert found.count(("unverified", "judge error")) == 7
+    assert {kind for kind, _ in found} == {"right", "wrong", "unverified"}
+    (view,) = data(tmp_path / "site" / "data" / "leaderboard.js")["views"].values()
+    (row,) = view["rows"]
+    assert row[8] == ""
+    assert "No verdict, left out: 7 judge error." in row[9]
 
 
 def test_runs_in_which_nothing_has_a_value_have_a_gallery_and_say_so(tmp_path: Path) -> None:

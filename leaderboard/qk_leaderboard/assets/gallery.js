@@ -8,8 +8,9 @@
   const dialog = document.getElementById("detail");
   const $ = (id) => document.getElementById(id);
   const SHOWN = 20;
-  const RIGHT = ".", ABSENT = "-";
+  const RIGHT = ".";
   const kindOf = new Map(index.codes.map(([code, kind]) => [code, kind]));
+  const notRight = (code) => ["wrong", "failed"].includes(kindOf.get(code));  // as the rates count it
   const taskOf = [];
   for (const [name, count] of index.tasks) for (let n = 0; n < count; n++) taskOf.push(name);
   const place = new Map(index.ids.map((id, n) => [id, n]));
@@ -27,7 +28,7 @@
 
   // Filters -----------------------------------------------------------------------------------------------------------
 
-  const kinds = [["", "anything"], ["right", "right"], ["wrong", "wrong"], ["failed", "without output"]];
+  const kinds = [["", "anything"], ["right", "right"], ["not-right", "not right"], ["wrong", "wrong"], ["failed", "without output"], ["unverified", "without verdict"]];
   if (index.seeds.length > 1) kinds.push(["split", "right with some seeds only"]);
   for (const [code, kind, label] of index.codes) if (kind !== "right") kinds.push([`=${code}`, `${kind}: ${label}`]);
 
@@ -39,9 +40,9 @@
     const lines = index.verdicts[model];
     const line = lines[seed];
     if (wanted === "right") return (n) => line[n] === RIGHT;
-    if (wanted === "wrong") return (n) => kindOf.get(line[n]) === "wrong";
-    if (wanted === "failed") return (n) => kindOf.get(line[n]) === "failed";
-    if (wanted === "split") return (n) => lines.some((l) => l[n] === RIGHT) && lines.some((l) => l[n] !== RIGHT && l[n] !== ABSENT);
+    if (wanted === "not-right") return (n) => notRight(line[n]);
+    if (["wrong", "failed", "unverified"].includes(wanted)) return (n) => kindOf.get(line[n]) === wanted;
+    if (wanted === "split") return (n) => lines.some((l) => l[n] === RIGHT) && lines.some((l) => notRight(l[n]));
     if (wanted.startsWith("=")) return (n) => line[n] === wanted[1];
     return () => true;
   }
