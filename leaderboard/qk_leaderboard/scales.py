@@ -123,6 +123,13 @@ def aligned(texts: Iterable[str]) -> list[str]:
     ]
 
 
+def probability(p: float | None) -> str:
+    """A p-value, never rounded to zero."""
+    if p is None:
+        return MISSING
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
 def milliseconds(seconds: float) -> str:
     """A time in ms with two decimals."""
     return "< 0.01" if 0 < seconds < 1e-5 else decimal(seconds * 1000, 2)

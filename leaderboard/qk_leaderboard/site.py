@@ -93,8 +93,9 @@ class Site:
         return "gallery.html" if board is self.boards[0] else f"gallery-{board.id}.html"
 
     def pairs_href(self, board: Board) -> str:
-        """The pairwise page of a board."""
-        return "pairs.html" if board is self.boards[0] else f"pairs-{board.id}.html"
+        """The pairwise page of a board that has one: the first such page is the one in the navigation."""
+        first = next((other for other in self.boards if self.duels[other.id]), None)
+        return "pairs.html" if board is first else f"pairs-{board.id}.html"
 
     def pair_href(self, board: Board, a: str, b: str) -> str:
         """The page of two models."""

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from qk_leaderboard import build
+from simulated import simulate
 
 from tests.leaderboard.browser import axe_source, complaints, open_browser, requests
+from tests.leaderboard.conftest import simulated
 
 PAGES = (
     "index.html", "pairs.html", "pairs/scenes-1-test-64/weak_vs_strong.html", "gallery.html", "models/index.html",
@@ -176,6 +179,23 @@ def test_matrix_follows_task_and_metric(browser: Any, site: Path) -> None:
     assert cell.text.startswith("+")
     cell.click()
     assert "weak" in browser.find_element("tag name", "h1").text
+
+
+def test_matrix_shows_the_models_of_the_chosen_task_each_value_below_its_name(browser: Any, tmp_path: Path) -> None:
+    both = {task: simulate(30, {"m": 0.5, "n": 0.4}) for task in ("removal", "insertion")}
+    first = simulated(tmp_path / "a", both)
+    second = simulated(tmp_path / "b", {"removal": simulate(30, {"late": 0.9})}, started="2026-02-01T00:00:00Z")
+    build([first, second], tmp_path / "site")
+    names = (
+        "return [...document.querySelectorAll('#duels tr:not([hidden])')].map(row => [...row.cells].slice(1)"
+        ".filter(cell => !cell.hidden).map(cell => cell.dataset.model || (cell.firstElementChild || row).dataset.column"
+        " || row.dataset.model))"
+    )
+    for task, models in (("all", {"m", "n"}), ("removal", {"late", "m", "n"}), ("insertion", {"m", "n"})):
+        visit(browser, tmp_path / "site", f"pairs.html#task={task}")
+        head, *rows = browser.execute_script(names)
+        assert set(head) == models, task
+        assert rows == [head] * len(models), task
 
 
 def test_everything_reads_without_scripts(site: Path) -> None:

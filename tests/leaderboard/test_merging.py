@@ -82,3 +82,23 @@ def test_a_run_that_was_stopped_hides_no_task_of_the_run_before_and_is_named(tmp
     assert "Run 2026-02-01 00:00" in index
     assert "is not finished: 0 of 90 requests." in index
     assert index.count("(not finished)") == 1
+
+
+def test_models_that_the_first_table_lacks_are_on_the_pages_all_the_same(tmp_path: Path) -> None:
+    both = {task: simulate(30, {"m": 0.5, "n": 0.4}) for task in ("removal", "insertion")}
+    first = simulated(tmp_path / "a", both)
+    second = simulated(tmp_path / "b", {"removal": simulate(30, {"late": 0.9})}, started=LATER)
+    build([first, second], tmp_path / "site")
+    pairs = (tmp_path / "site" / "pairs.html").read_text()
+    assert '<tr data-model="late" hidden>' in pairs
+    assert '<tr data-model="m">' in pairs
+    by_task = (tmp_path / "site" / "index.html").read_text().partition("Success by task")[2]
+    assert "<bdi>late</bdi>" in by_task
+
+
+def test_pairs_lead_to_a_page_that_is_there_though_the_first_board_has_but_one_model(tmp_path: Path) -> None:
+    alone = simulated(tmp_path / "a", {"removal": simulate(60, {"m": 0.5})})
+    two = simulated(tmp_path / "b", {"removal": simulate(20, {"m": 0.5, "n": 0.5})}, resolution=32)
+    build([alone, two], tmp_path / "site")
+    check_links(tmp_path / "site")
+    assert "32 px" in (tmp_path / "site" / "pairs.html").read_text()

@@ -5,8 +5,8 @@
   const form = document.getElementById("filters");
   const table = document.getElementById("duels");
   const links = new Map([...table.querySelectorAll("a[data-row]")].map((a) => [JSON.stringify([a.dataset.row, a.dataset.column]), a]));
-  const heads = new Map([...table.tHead.rows[0].cells].slice(1).map((cell) => [cell.textContent.trim(), cell]));
-  const rows = new Map([...table.tBodies[0].rows].map((row) => [row.cells[0].textContent.trim(), row]));
+  const heads = new Map([...table.tHead.rows[0].cells].slice(1).map((cell) => [cell.dataset.model, cell]));
+  const rows = new Map([...table.tBodies[0].rows].map((row) => [row.dataset.model, row]));
   const selves = new Map([...rows].map(([name, row]) => [name, row.querySelector(".self")]));
 
   function choices(select, options, wanted) {
@@ -17,19 +17,19 @@
   function show() {
     const view = data.views[`${form.task.value}|${form.metric.value}`];
     const cells = new Map(view.cells.map(([a, b, ...rest]) => [JSON.stringify([a, b]), rest]));
-    const order = view.order.filter((name) => rows.has(name));
-    for (const name of rows.keys()) { rows.get(name).hidden = !order.includes(name); heads.get(name).hidden = !order.includes(name); }
+    const order = [...view.order, ...[...rows.keys()].filter((name) => !view.order.includes(name))];
+    const hide = (element, name) => { element.hidden = !view.order.includes(name); return element; };
     for (const [key, link] of links) {
       const [text, look, note] = cells.get(key) || ["–", 0, ""];
       link.textContent = text;
       link.title = note;
       link.parentElement.className = `num ${look > 0 ? "ahead" : look < 0 ? "behind" : ""}`;
     }
-    table.tHead.rows[0].append(...order.map((name) => heads.get(name)));
+    table.tHead.rows[0].append(...order.map((name) => hide(heads.get(name), name)));
     for (const a of order) {
-      rows.get(a).append(...order.map((b) => a === b ? selves.get(a) : links.get(JSON.stringify([a, b])).parentElement));
+      rows.get(a).append(...order.map((b) => hide(a === b ? selves.get(a) : links.get(JSON.stringify([a, b])).parentElement, b)));
     }
-    table.tBodies[0].append(...order.map((name) => rows.get(name)));
+    table.tBodies[0].append(...order.map((name) => hide(rows.get(name), name)));
     document.getElementById("caption").textContent = `${form.metric.value}${view.unit ? `, ${view.unit}` : ""}; ${data.scopes[form.task.value].title}`;
   }
 

@@ -91,16 +91,14 @@ def _cost(cost: Cost) -> list[Any]:
 
 
 def _by_task(site: Site, board: Board) -> dict[str, Any] | None:
-    """Success on each scope, models in the order of the first."""
+    """Success on each scope, models in the order of the first scope that has them."""
     views = [view for view in site.views[board.id] if view.metric.id == SUCCESS]
     if len(views) < 2:
         return None
     rows = {view.scope.id: {row.model: row for row in view.rows} for view in views}
+    models = dict.fromkeys(model for held in rows.values() for model in held)
     blank = {"value": scales.MISSING, "interval": "", "note": "", "rank": ""}
-    lines = [
-        {"model": row.model, "cells": [rows[view.scope.id].get(row.model, blank) for view in views]}
-        for row in views[0].rows
-    ]
+    lines = [{"model": model, "cells": [rows[view.scope.id].get(model, blank) for view in views]} for model in models]
     scopes = [
         {"title": v.scope.title, "href": "" if v.scope.is_group else site.task_href(board, v.scope.id)} for v in views
     ]

@@ -59,6 +59,7 @@ def write(site: Site) -> None:
             board=board,
             others=[{"title": o.title, "href": site.pairs_href(o)} for o in site.boards if site.duels[o.id]],
             matrix=first,
+            models=[*first.order, *(name for name in board.models if name not in first.order)],
             unit=_unit(first.scale),
             hrefs={(a, b): _href(site, board, a, b) for a in board.models for b in board.models if a != b},
             report=duels.report,
@@ -126,17 +127,10 @@ def _note(c: Comparison, scale: Scale, sign: int = 1) -> str:
     if interval:
         parts[0] += f", 95 % interval {interval}"
     if c.p_corrected is not None:
-        parts.append(f"corrected p {probability(c.p_corrected)} ({c.test}, {c.family} family)")
+        parts.append(f"corrected p {scales.probability(c.p_corrected)} ({c.test}, {c.family} family)")
     verdict = {"better": "worse", "worse": "better"}.get(c.verdict, c.verdict) if sign < 0 else c.verdict
     parts.append(f"{verdict}; {scales.count(c.n)} pairs in {scales.count(c.n_clusters)} clusters")
     return ". ".join(parts)
-
-
-def probability(p: float | None) -> str:
-    """A p-value, never rounded to zero."""
-    if p is None:
-        return scales.MISSING
-    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def _write_pair(site: Site, board: Board, duels: Duels, a: str, b: str) -> None:
@@ -145,18 +139,18 @@ def _write_pair(site: Site, board: Board, duels: Duels, a: str, b: str) -> None:
         return
     rows = []
     for scope, c in found:
-        metric = board.metrics[c.metric]
         view = site.view(board, scope.id, c.metric)
         if view is None:
             continue
-        scale = view.scale
+        metric, scale = view.metric, view.scale
         both = [s.value for s in (c.a, c.b)]
         rows.append(
             {
                 "scope": scope, "metric": metric, "unit": scale.unit, "family": c.family,
                 "a": scale.text(both[0]), "b": scale.text(both[1]),
                 "a_interval": scale.interval(c.a.low, c.a.high), "b_interval": scale.interval(c.b.low, c.b.high),
-                "difference": _difference(c, scale), "interval": _interval(c, scale), "p": probability(c.p_corrected),
+                "difference": _difference(c, scale), "interval": _interval(c, scale),
+                "p": scales.probability(c.p_corrected),
                 "effect": scales.MISSING if c.effect is None else scales.decimal(c.effect, 2, sign=True),
                 "n": scales.count(c.n), "clusters": scales.count(c.n_clusters), "verdict": c.verdict,
                 "test": c.test, "note": c.note or _note(c, scale),
@@ -174,6 +168,7 @@ def _write_pair(site: Site, board: Board, duels: Duels, a: str, b: str) -> None:
         b=site.model(board, b),
         rows=rows,
         crosses=list(_crosses(board, duels, a, b)),
+        seeds=np.unique(np.concatenate([task.seeds for task in duels.field.tasks])).tolist(),
         scatter=None if all(board.entry(name).role for name in (a, b)) else _scatter(board, duels, a, b),
         matrix_href=site.pairs_href(board),
         gallery_href=site.gallery_href(board),
