@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
@@ -14,7 +14,7 @@ from qk_bench import stats
 from qk_bench.compare.engine import Question, compare
 from qk_bench.compare.records import ALL_TASKS, Comparison, Report
 from qk_bench.compare.scores import Entrant, Field, TaskScores, load_run
-from qk_bench.records import SUCCESS
+from qk_bench.records import SUCCESS, MetricColumn
 from qk_leaderboard import scales
 from qk_leaderboard.boards import Board, Entry, Scope, rows_of
 from qk_leaderboard.results import cells_of
@@ -79,6 +79,18 @@ class Duels:
         return dict(zip(contenders, intervals, strict=True)), [[contenders[i] for i in group] for group in groups]
 
 
+@dataclass(frozen=True)
+class _Question(Question):
+    """A question about every metric of a board: one that a run lacks is still compared between the others."""
+
+    every: Mapping[str, MetricColumn] | None = None
+
+    def columns(self) -> dict[str, MetricColumn]:
+        """All of them, if the runs declare alike what they share."""
+        super().columns()
+        return dict(self.every or {})
+
+
 def make_duels(board: Board) -> Duels | None:
     """Compare every pair of models on a board; None if there is but one."""
     if len(board.models) < 2:
@@ -87,13 +99,14 @@ def make_duels(board: Board) -> Duels | None:
     if not field.tasks:
         return None
     pairs = tuple(combinations(range(len(field.entrants)), 2))
-    report = compare(Question(field, pairs, pairs, alpha=ALPHA))
+    question = _Question(field, pairs, pairs, alpha=ALPHA, every=board.metrics)
+    report = compare(question)
     groups = {}
     for scope in board.scopes():
         if scope.is_group:
             whole = len(scope.tasks) == len(field.tasks)
             tasks = tuple(t for t in field.tasks if t.task in scope.tasks)
-            part = report if whole else compare(Question(replace(field, tasks=tasks), pairs, pairs, alpha=ALPHA))
+            part = report if whole else compare(replace(question, field=replace(field, tasks=tasks)))
             groups[scope.id] = tuple(c for c in part.comparisons if c.task == ALL_TASKS)
     return Duels(board, report, groups, field)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from qk_leaderboard import build
 from qk_leaderboard.boards import make_boards
 from qk_leaderboard.reading import read_runs
+from qk_leaderboard.site import Site
 from simulated import simulate
 
 from tests.leaderboard.conftest import run, simulated
@@ -82,6 +83,19 @@ def test_a_run_that_was_stopped_hides_no_task_of_the_run_before_and_is_named(tmp
     assert "Run 2026-02-01 00:00" in index
     assert "is not finished: 0 of 90 requests." in index
     assert index.count("(not finished)") == 1
+
+
+def test_a_metric_that_one_run_lacks_is_still_compared_between_the_others(tmp_path: Path) -> None:
+    with_drift = simulate(30, {"m": 0.5, "n": 0.4}, drifts={"m": 1.0, "n": 2.0})
+    first = simulated(tmp_path / "a", {"removal": with_drift})
+    second = simulated(tmp_path / "b", {"removal": simulate(30, {"o": 0.4})}, started=LATER)
+    site = Site(make_boards(read_runs([first, second])), tmp_path / "site", {}, ())
+    (board,) = site.boards
+    duels = site.duels[board.id]
+    assert duels is not None
+    found = {(c.a.label, c.b.label): c.difference for c in duels.on(board.scopes()[0], "drift")}
+    assert found["m", "n"] is not None
+    assert found["o", "m"] is None
 
 
 def test_models_that_the_first_table_lacks_are_on_the_pages_all_the_same(tmp_path: Path) -> None:
