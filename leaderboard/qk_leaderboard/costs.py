@@ -1,4 +1,4 @@
-"""What a model costs: time an image, throughput, memory. From `timings.jsonl`, which a run keeps beside its results."""
+"""What a model costs: time an image, throughput, memory. From `timings.jsonl`, as far as requests gave an image."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Cost:
         median: Seconds an image, the median over requests; the time of a batch is divided by its requests.
         low: 5th percentile.
         high: 95th percentile.
-        throughput: Images a second, all requests over all time inside the adapter.
-        n: Number of timed requests.
+        throughput: Images a second, all of them over all their time inside the adapter.
+        n: Number of images.
         peak_bytes: Largest memory of the worker process.
         device_peak_bytes: Largest memory of the accelerator.
     """

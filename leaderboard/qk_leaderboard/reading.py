@@ -60,10 +60,17 @@ class Run:
         return sum(n for counts in self.manifest.counts.values() for n in counts.values())
 
     def timings(self) -> pd.DataFrame:
-        """Lines of `timings.jsonl` with `model`, `suite`, `task`, and `seconds` an image (of its batch, divided)."""
+        """Lines of `timings.jsonl` with `model`, `suite`, `task`, and `seconds` an image (of its batch, divided).
+
+        Requests that gave no image are left out: a failure at once would look fast.
+        """
+        identity = ["model", "suite", "task", "sample_id", "seed"]
+        failed = set(self.outcomes.loc[self.outcomes["status"] != "ok", identity].itertuples(index=False, name=None))
         names = ("model", "suite", "task", "seconds", "peak", "device_peak")
         columns: dict[str, list[Any]] = {name: [] for name in names}
         for line in _json_lines(self.directory.path / TIMINGS):
+            if tuple(line[name] for name in identity) in failed:
+                continue
             columns["model"].append(line["model"])
             columns["suite"].append(line["suite"])
             columns["task"].append(line["task"])

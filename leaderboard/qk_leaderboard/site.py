@@ -157,4 +157,4 @@ def cost_note(cost: Cost | None) -> str:
     if cost is None:
         return ""
     low, median, high = (" ".join(scales.duration(v)) for v in (cost.low, cost.median, cost.high))
-    return f"median {median}, 5th to 95th percentile {low} to {high}, from {scales.count(cost.n)} requests"
+    return f"median {median}, 5th to 95th percentile {low} to {high}, from {scales.count(cost.n)} images"

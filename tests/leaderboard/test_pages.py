@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from qk_leaderboard import build
+from qk_leaderboard.boards import make_boards
+from qk_leaderboard.costs import make_costs
+from qk_leaderboard.reading import read_runs
 from qk_leaderboard.suites import installed
 from simulated import simulate
 
+from qk_bench.run.summary import summarise
+from qk_bench.store import RunDirectory
 from tests.leaderboard.conftest import simulated
 
 LATER = "2026-02-01T00:00:00Z"
@@ -53,3 +59,11 @@ def test_a_suite_is_loaded_once_however_many_models_and_tasks(tmp_path: Path) ->
     before = installed.cache_info().misses
     build([simulated(tmp_path / "run", tasks, suite_digest="seen once")], tmp_path / "site")
     assert installed.cache_info().misses == before + 1
+
+
+def test_requests_that_gave_no_image_are_not_timed(small_run: Path) -> None:
+    (board,) = make_boards(read_runs([small_run]))
+    shown, costs = summarise(RunDirectory(small_run)), make_costs(board)
+    assert costs["weak"].n == shown.counts["weak"]["ok"] == shown.costs["weak"].requests
+    assert shown.counts["weak"]["refused"] > 0
+    assert costs["weak"].throughput == pytest.approx(shown.costs["weak"].throughput)
