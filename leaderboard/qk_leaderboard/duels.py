@@ -17,7 +17,7 @@ from qk_bench.compare.scores import Entrant, Field, TaskScores, load_run
 from qk_bench.records import SUCCESS, MetricColumn
 from qk_leaderboard import scales
 from qk_leaderboard.boards import Board, Entry, Scope, rows_of
-from qk_leaderboard.results import cells_of
+from qk_leaderboard.results import aggregates_of, cells_of
 from qk_leaderboard.scales import Scale
 
 ALPHA: Final = 0.05
@@ -168,7 +168,7 @@ class Change:
     """One version of a model, and how it differs from the one before.
 
     Attributes:
-        estimates: Value and interval per metric, on all its tasks together.
+        estimates: Value and interval per metric, on the tasks that all versions have, together.
         comparisons: Per metric, this version against the one before; empty for the first.
     """
 
@@ -185,7 +185,7 @@ class Change:
             "difference": scales.decimal(c.difference * scale.factor, scale.decimals, sign=True),
             "interval": "" if c.low is None else f"[{low}, {high}]",
             "verdict": c.verdict,
-            "p": "" if c.p_corrected is None else f"{max(c.p_corrected, 0.0001):.4f}",
+            "p": "" if c.p_corrected is None else scales.probability(c.p_corrected),
         }
 
 
@@ -196,13 +196,20 @@ def changes(board: Board, versions: Sequence[Entry]) -> list[Change]:
         board: The board.
         versions: The versions, oldest first.
     """
+    tasks = shared_tasks(versions)
     found = []
     for number, entry in enumerate(versions):
         comparisons: dict[str, Comparison] = {}
         if number:
             comparisons = _change(board, versions[number - 1], entry)
-        found.append(Change(_estimates(board, entry), comparisons))
+        found.append(Change(_estimates(board, entry, tasks), comparisons))
     return found
+
+
+def shared_tasks(versions: Sequence[Entry]) -> tuple[str, ...]:
+    """The tasks that all versions have: what values of different versions may be put side by side on."""
+    others = [{task.task for task in entry.tasks} for entry in versions]
+    return tuple(task.task for task in versions[-1].tasks if all(task.task in held for held in others))
 
 
 def _change(board: Board, old: Entry, new: Entry) -> dict[str, Comparison]:
@@ -222,7 +229,10 @@ def _change(board: Board, old: Entry, new: Entry) -> dict[str, Comparison]:
     return {c.metric: c for c in report.comparisons if c.task == whole and c.kind != "set"}
 
 
-def _estimates(board: Board, entry: Entry) -> dict[str, stats.Estimate]:
-    scope = Scope("all", "all", tuple(task.task for task in entry.tasks))
+def _estimates(board: Board, entry: Entry, tasks: tuple[str, ...]) -> dict[str, stats.Estimate]:
+    scope = Scope("shared", "shared", tasks)
     part = rows_of(entry.run.scores, board.suite, entry)
-    return {cell.metric: cell.estimate for cell in cells_of(part, scope) if cell.estimate}
+    cells = cells_of(part[part["task"].isin(tasks)], scope)
+    if len(entry.run.aggregates):
+        cells += aggregates_of(rows_of(entry.run.aggregates, board.suite, entry), scope)
+    return {cell.metric: cell.estimate for cell in cells if cell.estimate}

@@ -53,7 +53,7 @@ def make_cells(board: Board) -> Cells:
             if set(scope.tasks) <= {task.task for entry in held for task in entry.tasks}
         }
         part = part[part["model"].isin(complete)]
-        for cell in (*cells_of(part, scope), *_aggregates(board, scope)):
+        for cell in (*cells_of(part, scope), *aggregates_of(board.aggregates, scope)):
             cells[scope.id, cell.metric, cell.model] = cell
     return cells
 
@@ -115,10 +115,11 @@ def _means(part: pd.DataFrame, scope: Scope) -> Iterator[Cell]:
         yield Cell(str(model), scope, str(metric), estimate, _without(own), int(samples[model, metric]), reason=reason)
 
 
-def _aggregates(board: Board, scope: Scope) -> Iterator[Cell]:
-    if scope.is_group or not len(board.aggregates):
+def aggregates_of(rows: pd.DataFrame, scope: Scope) -> Iterator[Cell]:
+    """The cells of metrics of whole sets, which do not pool: there are none on a group."""
+    if scope.is_group or not len(rows):
         return
-    for row in board.aggregates[board.aggregates["task"].isin(scope.tasks)].to_dict("records"):
+    for row in rows[rows["task"].isin(scope.tasks)].to_dict("records"):
         value = row["value"]
         estimate = None
         if value is not None and not math.isnan(value):

@@ -11,9 +11,11 @@ import pytest
 from qk_leaderboard import build
 from qk_leaderboard.boards import make_boards
 from qk_leaderboard.costs import make_costs
+from qk_leaderboard.duels import Change, changes
 from qk_leaderboard.reading import read_runs
+from qk_leaderboard.scales import scale_of
 from qk_leaderboard.suites import installed
-from simulated import simulate
+from simulated import COLUMNS, simulate
 
 from qk_bench.run.summary import summarise
 from qk_bench.store import RunDirectory
@@ -67,3 +69,38 @@ def test_requests_that_gave_no_image_are_not_timed(small_run: Path) -> None:
     assert costs["weak"].n == shown.counts["weak"]["ok"] == shown.costs["weak"].requests
     assert shown.counts["weak"]["refused"] > 0
     assert costs["weak"].throughput == pytest.approx(shown.costs["weak"].throughput)
+
+
+def test_versions_are_put_side_by_side_on_the_tasks_that_all_have(tmp_path: Path) -> None:
+    same = {"suite": "scenes", "suite_version": "1", "split": "test", "resolution": 64, "task": "removal", "model": "m"}
+    fid = {**same, "metric": "fid", "column": "fid", "value": 9.0, "low": 8.0, "high": 10.0, "n": 30, "status": "ok",
+           "reason": ""}  # fmt: skip
+    easy, hard = simulate(30, {"m": 0.9}), simulate(30, {"m": 0.1})
+    older = simulated(tmp_path / "older", {"removal": easy, "insertion": hard}, aggregates=[fid])
+    newer = simulated(tmp_path / "newer", {"removal": easy}, started=LATER, privileged=["m"], aggregates=[fid])
+    (board,) = make_boards(read_runs([older, newer]))
+    found = changes(board, [*board.earlier["m"], board.entry("m")])
+    assert found[0].estimates == found[1].estimates
+    assert set(found[0].estimates) == {"success", "fid"}
+    build([older, newer], tmp_path / "site")
+    page = (tmp_path / "site" / "versions.html").read_text()
+    assert "Values are on the task that all versions have: <bdi>removal</bdi>." in page
+    assert page.count('<svg class="chart"') == 2
+
+
+def test_versions_without_a_task_in_common_are_joined_by_no_line(tmp_path: Path) -> None:
+    values = simulate(30, {"m": 0.9})
+    older = simulated(tmp_path / "older", {"insertion": values})
+    newer = simulated(tmp_path / "newer", {"removal": values}, started=LATER, privileged=["m"])
+    build([older, newer], tmp_path / "site")
+    page = (tmp_path / "site" / "versions.html").read_text()
+    assert "no task in common" in page
+    assert "<svg" not in page
+
+
+def test_a_small_p_is_not_written_as_one_that_it_is_not(tmp_path: Path) -> None:
+    older = simulated(tmp_path / "older", {"removal": simulate(200, {"m": 0.1})})
+    newer = simulated(tmp_path / "newer", {"removal": simulate(200, {"m": 0.9})}, started=LATER, privileged=["m"])
+    (board,) = make_boards(read_runs([older, newer]))
+    change: Change = changes(board, [*board.earlier["m"], board.entry("m")])[1]
+    assert change.texts("success", scale_of(COLUMNS["success"], []))["p"] == "< 0.0001"

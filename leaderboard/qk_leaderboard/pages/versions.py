@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from qk_bench.records import SUCCESS
 from qk_leaderboard import charts, scales
 from qk_leaderboard.boards import Board, Entry
-from qk_leaderboard.duels import Change, changes
+from qk_leaderboard.duels import Change, changes, shared_tasks
 from qk_leaderboard.site import Site, anchor
 
 
@@ -27,12 +28,13 @@ def write(site: Site) -> None:
 def _part(board: Board, name: str) -> dict[str, Any]:
     versions = [*board.earlier[name], board.entry(name)]
     found = changes(board, versions)
-    metrics = [metric for metric in board.metrics if any(metric in change.estimates for change in found)]
+    metrics = [m for m in board.metrics if any(m in change.estimates or m in change.comparisons for change in found)]
     metrics.sort(key=lambda metric: metric != SUCCESS)
     return {
         "board": board,
         "model": name,
         "versions": [_version(entry) for entry in versions],
+        "tasks": shared_tasks(versions),
         "trends": [_trend(board, metric, versions, found) for metric in metrics],
     }
 
@@ -49,12 +51,11 @@ def _trend(board: Board, metric: str, versions: list[Entry], found: list[Change]
     estimates = [change.estimates.get(metric) for change in found]
     scale = scales.scale_of(column, [e for e in estimates if e])
     points = [
-        charts.Point(f"{entry.run.started[:10]} v{entry.card.version}", 0, e.value * scale.factor,
+        charts.Point(f"{number}: {entry.run.started[:10]} v{entry.card.version}", 0, e.value * scale.factor,
                      y_low=e.low * scale.factor, y_high=e.high * scale.factor)
-        for entry, e in zip(versions, estimates, strict=True) if e
+        for number, (entry, e) in enumerate(zip(versions, estimates, strict=True), start=1)
+        if e and math.isfinite(e.value)
     ]  # fmt: skip
-    names = [f"{number}: {point.name}" for number, point in enumerate(points, start=1)]
-    points = [charts.Point(n, p.x, p.y, y_low=p.y_low, y_high=p.y_high) for n, p in zip(names, points, strict=True)]
     title = f"{metric}, {scale.unit}" if scale.unit else metric
     rows = [
         {
@@ -65,6 +66,5 @@ def _trend(board: Board, metric: str, versions: list[Entry], found: list[Change]
         }
         for e, change in zip(estimates, found, strict=True)
     ]
-    drawn = metric == SUCCESS or len(points) > 2
-    svg = charts.trend(points, title, share=scales.is_share(column)) if drawn else ""
+    svg = charts.trend(points, title, share=scales.is_share(column)) if len(points) > 1 else ""
     return {"metric": column, "title": title, "rows": rows, "svg": svg}
