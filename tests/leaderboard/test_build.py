@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from qk_leaderboard import build
 
+from qk_bench.claims.load import installed
 from qk_bench.errors import DamagedRunError, UsageError
 from qk_bench.run.summary import summarise
 from qk_bench.store import RunDirectory
@@ -32,6 +33,16 @@ def test_leaderboard_shows_the_numbers_that_show_prints(small_run: Path, site: P
 def test_rebuilt_site_is_byte_identical(small_run: Path, site: Path, tmp_path: Path) -> None:
     build([small_run], tmp_path / "elsewhere" / "again")
     assert digests(tmp_path / "elsewhere" / "again") == digests(site)
+
+
+def test_bytes_do_not_depend_on_where_the_run_lies(small_run: Path, tmp_path: Path) -> None:
+    claims = list(installed().values())
+    for name in ("here", "there"):
+        shutil.copytree(small_run, tmp_path / name / "run")
+        build([tmp_path / name / "run"], tmp_path / name / "site", claims=claims)
+    assert digests(tmp_path / "here" / "site") == digests(tmp_path / "there" / "site")
+    text = (tmp_path / "here" / "site" / "claims.html").read_text()
+    assert re.search(r"no model of run \d{4}-\d\d-\d\d \d\d:\d\d \w{8} stands for query-kontext", text)
 
 
 def test_a_rebuild_replaces_the_site_and_keeps_what_its_host_needs(site: Path, small_run: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from qk_leaderboard import build
 from qk_leaderboard.boards import make_boards
 from qk_leaderboard.costs import make_costs
@@ -104,3 +105,49 @@ def test_a_small_p_is_not_written_as_one_that_it_is_not(tmp_path: Path) -> None:
     (board,) = make_boards(read_runs([older, newer]))
     change: Change = changes(board, [*board.earlier["m"], board.entry("m")])[1]
     assert change.texts("success", scale_of(COLUMNS["success"], []))["p"] == "< 0.0001"
+
+
+CLAIMS = {
+    "format": "qk-bench claims",
+    "format_version": 1,
+    "subject": "a test",
+    "sources": {"paper": {"kind": "paper", "title": "T"}},
+    "roles": {"new": {"description": "", "models": ["m"]}, "old": {"description": "", "models": ["n"]}},
+}
+BOTH = {"model": "new", "baseline": "old"}
+
+
+@pytest.mark.parametrize(
+    ("says", "text"),
+    [
+        ({"metric": "success", "value": 0.8, "margin": 0.05}, "success on all tasks, value of new: 80.0 ± 5.0 %"),
+        (
+            {"metric": "success", **BOTH, "measure": "difference", "bound": "at least", "value": 0.1},
+            "success on all tasks, difference of new against old: at least 10.0 points",
+        ),
+        (
+            {"metric": "drift", "task": "removal", "value": 0.18, "margin": 0.02},
+            "drift on removal, value of new: 0.180 ± 0.020",
+        ),
+        (
+            {"metric": "drift", **BOTH, "measure": "relative change", "bound": "at most", "value": -0.45},
+            "drift on all tasks, relative change of new against old: at most −45.0 %",
+        ),
+        (
+            {"metric": "peak-memory", "bound": "at most", "value": 3.2e10},
+            "peak-memory on all tasks, value of new: at most 32.00 GB",
+        ),
+        ({"metric": "latency", "value": 0.5, "margin": 0.1}, "latency on all tasks, value of new: 0.500 ± 0.100 s"),
+        (
+            {"metric": "parameters", "value": 1.3e8, "margin": 1e7},
+            "parameters on all tasks, value of new: 130.0 ± 10.0 M",
+        ),
+    ],
+)
+def test_a_claim_is_written_in_the_unit_of_what_it_measures(says: dict[str, Any], text: str, tmp_path: Path) -> None:
+    claim = {"id": "c", "source": "paper", "quote": "q", "data": "d", "says": {"model": "new", **says}}
+    file = tmp_path / "claims.yaml"
+    file.write_text(yaml.safe_dump({**CLAIMS, "claims": [claim]}))
+    values = simulate(30, {"m": 0.5, "n": 0.4}, drifts={"m": 0.2, "n": 0.3})
+    build([simulated(tmp_path / "run", {"removal": values})], tmp_path / "site", claims=[file])
+    assert f"Read as: <bdi>{text}</bdi>" in (tmp_path / "site" / "claims.html").read_text()

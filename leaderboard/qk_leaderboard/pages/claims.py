@@ -4,46 +4,67 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
 from qk_bench.claims.records import ClaimReport, ClaimVerdict, Measurement, Says
+from qk_bench.compare.records import ALL_TASKS
+from qk_bench.records import SUCCESS
 from qk_leaderboard import scales
 from qk_leaderboard.site import Site
+
+_UNITS: Final = {"latency": (1.0, " s", 3), "parameters": (1e-6, " M", 1), "peak-memory": (1e-9, " GB", 2)}
 
 
 def write(site: Site) -> None:
     """Write `claims.html`, if there are claims that these runs speak to."""
     if site.claims:
-        site.render("claims.html", "claims.html", title="Claims", reports=[_report(report) for report in site.claims])
+        reports = [_report(site, report) for report in site.claims]
+        site.render("claims.html", "claims.html", title="Claims", reports=reports)
 
 
-def _report(report: ClaimReport) -> dict[str, Any]:
+def _report(site: Site, report: ClaimReport) -> dict[str, Any]:
     counts = Counter(verdict.verdict for verdict in report.verdicts)
     verdicts = sorted(report.verdicts, key=lambda verdict: verdict.measurement is None)
     return {
         "subject": report.subject,
         "counts": [f"{n} {verdict}" for verdict, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))],
-        "claims": [_claim(verdict) for verdict in verdicts],
+        "claims": [_claim(site, verdict) for verdict in verdicts],
     }
 
 
-def _claim(verdict: ClaimVerdict) -> dict[str, Any]:
+def _claim(site: Site, verdict: ClaimVerdict) -> dict[str, Any]:
     claim, says, m = verdict.claim, verdict.claim.says, verdict.measurement
-    share = says is not None and (abs(says.value) <= 1 and not says.metric.startswith(("latency", "parameters")))
-    factor, unit = (100.0, " %") if share else (1.0, "")
-    decimals = 1 if share else 2
+    factor, unit, decimals = _written(says) if says else (1.0, "", 2)
     return {
         "claim": claim,
         "source": verdict.source,
         "verdict": verdict.verdict,
         "look": {"supported": "right", "contradicted": "wrong"}.get(verdict.verdict, "failed"),
-        "reason": verdict.reason,
+        "reason": _without_folders(site, verdict.reason),
         "says": _says(says, factor, decimals, unit) if says else "",
         "measured": scales.decimal(m.value * factor, decimals) + unit if m else "",
         "interval": f"[{_end(m.low, factor, decimals, -1)}, {_end(m.high, factor, decimals, 1)}]" if m else "",
         "measurement": m,
+        "scale": _without_folders(site, m.scale) if m else "",
         "plot": _plot(says, m) if says and m else None,
     }
+
+
+def _written(says: Says) -> tuple[float, str, int]:
+    """How the values of a claim are written: factor, unit, decimals."""
+    name = says.metric.removesuffix("*")
+    if says.measure == "relative change":
+        return 100.0, " %", 1
+    if name in (SUCCESS, "preference"):
+        return 100.0, " %" if says.measure == "value" else " points", 1
+    return _UNITS.get(name, (1.0, "", 2 if abs(says.value) >= 10 else 3))
+
+
+def _without_folders(site: Site, text: str) -> str:
+    """A text in which runs are called as on the other pages, not by the folders they lay in."""
+    for run in sorted(site.runs, key=lambda run: -len(str(run.directory.path))):
+        text = text.replace(str(run.directory.path), f"run {run.label}")
+    return text
 
 
 def _end(value: float | None, factor: float, decimals: int, side: int) -> str:
@@ -55,7 +76,8 @@ def _says(says: Says, factor: float, decimals: int, unit: str) -> str:
     margin = f" ± {scales.decimal(says.margin * factor, decimals)}" if says.margin else ""
     against = f" of {says.model} against {says.baseline}" if says.baseline else f" of {says.model}"
     value = scales.decimal(says.value * factor, decimals)
-    return f"{says.metric}, {says.measure}{against}: {bound}{value}{margin}{unit}"
+    task = "all tasks" if says.task == ALL_TASKS else says.task
+    return f"{says.metric} on {task}, {says.measure}{against}: {bound}{value}{margin}{unit}"
 
 
 def _plot(says: Says, m: Measurement) -> dict[str, float | None]:
