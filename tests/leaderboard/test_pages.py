@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from harness import PAINTER, SQUARES, Cli, make_spec
 from qk_leaderboard import build
 from qk_leaderboard.boards import make_boards
 from qk_leaderboard.costs import make_costs
 from qk_leaderboard.duels import Change, changes
+from qk_leaderboard.pages.provenance import commands
 from qk_leaderboard.reading import read_runs
 from qk_leaderboard.scales import scale_of
 from qk_leaderboard.suites import installed
 from simulated import COLUMNS, simulate
 
+from qk_bench.cli import execution
+from qk_bench.manifest import Manifest, RunSpec, Session
 from qk_bench.run.summary import summarise
 from qk_bench.store import RunDirectory
 from tests.leaderboard.conftest import simulated
@@ -151,3 +156,32 @@ def test_a_claim_is_written_in_the_unit_of_what_it_measures(says: dict[str, Any]
     values = simulate(30, {"m": 0.5, "n": 0.4}, drifts={"m": 0.2, "n": 0.3})
     build([simulated(tmp_path / "run", {"removal": values})], tmp_path / "site", claims=[file])
     assert f"Read as: <bdi>{text}</bdi>" in (tmp_path / "site" / "claims.html").read_text()
+
+
+def test_each_result_of_a_model_says_which_version_and_run_made_it(versions_site: Path) -> None:
+    page = (versions_site / "models" / "strong.html").read_text().partition("<h2>Results")[2]
+    assert "Adapter version <bdi>2</bdi>, weights <code><bdi>abababababab</bdi></code>; from <a href=" in page
+
+
+@pytest.mark.parametrize("metrics", [("success",), ("psnr", "ssim")], ids=["success alone", "others"])
+def test_printed_commands_ask_for_the_very_same_spec(
+    metrics: tuple[str, ...], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec(
+        PAINTER, "no-op", task=SQUARES, limit=50, seeds=(0, 2), metrics=metrics, timeout=1234567.5, resolution=32,
+        arguments={PAINTER: {"name": "12", "seconds": 0.5}},
+    )  # fmt: skip
+    assert [task.indices for task in spec.tasks] == [((0, 50),), ((0, 40),)]
+    asked: list[RunSpec] = []
+    monkeypatch.setattr(execution, "perform", lambda spec, *_, **__: asked.append(spec))
+    for item in commands(Manifest(status="complete", spec_digest=spec.digest(), spec=spec, requests=1)):
+        code, _, err = cli(*shlex.split(item["command"])[1:])
+        assert code == 0, err
+    assert asked == [spec.model_copy(update={"models": (model,)}) for model in spec.models]
+
+
+def test_scored_images_are_made_again_by_the_command_that_scored_them() -> None:
+    spec = make_spec("no-op")
+    session = Session(command="qkbench score pictures --task recolour", started=LATER)
+    manifest = Manifest(status="complete", spec_digest=spec.digest(), spec=spec, requests=10, sessions=(session,))
+    assert [item["command"] for item in commands(manifest)] == [session.command]

@@ -6,7 +6,9 @@ import json
 import shlex
 from typing import Any
 
-from qk_bench.manifest import RunSpec
+from pydantic import JsonValue
+
+from qk_bench.manifest import Manifest
 from qk_leaderboard import scales
 from qk_leaderboard.reading import Run
 from qk_leaderboard.site import Site, anchor
@@ -33,7 +35,7 @@ def _run(run: Run) -> dict[str, Any]:
             }
             for session in manifest.sessions
         ],
-        "commands": commands(manifest.spec),
+        "commands": commands(manifest),
         "git": {key: _plain(value) for key, value in sorted(manifest.git.items())},
         "hardware": {key: _plain(value) for key, value in sorted(manifest.hardware.items()) if value not in ([], None)},
         "versions": dict(sorted(manifest.versions.items())),
@@ -51,31 +53,38 @@ def _seconds(value: float | None) -> str:
     return scales.MISSING if value is None else scales.decimal(value, 1)
 
 
-def commands(spec: RunSpec) -> list[dict[str, str]]:
-    """Per model, the command that makes its numbers again: what was asked for, without where it was written."""
-    found = []
+def _argument(value: JsonValue) -> str:
+    """A value as `--model-arg` reads it back: a text that could be read as JSON is quoted."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    try:
+        json.loads(value)
+    except ValueError:
+        return value
+    return json.dumps(value)
+
+
+def commands(manifest: Manifest) -> list[dict[str, str]]:
+    """Per model, the command that makes its numbers again: what was asked for, without where it was written.
+
+    Which samples a folder of images answers only `qkbench score` can tell: there the command is the one that was given.
+    """
+    spec, found = manifest.spec, []
+    if manifest.sessions and manifest.sessions[0].command.startswith("qkbench score "):
+        return [{"model": spec.models[0].card.name, "command": manifest.sessions[0].command}]
     for model in spec.models:
         words = ["qkbench", "run"]
         for task in spec.tasks:
             words += ["--task", f"{next(s.ref for s in spec.suites if s.name == task.suite)}/{task.task}"]
         words += ["--model", model.ref]
         for key, value in sorted(model.arguments.items()):
-            words += ["--model-arg", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-        first = spec.tasks[0].indices
-        if all(task.indices == first for task in spec.tasks) and len(first) == 1 and first[0][0] == 0:
-            words += ["--limit", str(first[0][1])]
-        words += [
-            "--seeds",
-            ",".join(map(str, spec.seeds)),
-            "--split",
-            spec.split,
-            "--resolution",
-            str(spec.resolution),
-        ]
+            words += ["--model-arg", f"{key}={_argument(value)}"]
+        largest = max(task.indices[-1][1] for task in spec.tasks)  # a task with fewer samples gives all it has
+        words += ["--limit", str(largest), "--seeds", ",".join(map(str, spec.seeds))]
+        words += ["--split", spec.split, "--resolution", str(spec.resolution)]
         for metric in spec.metrics:
-            if metric.ref != "success":
-                words += ["--metric", metric.ref]
+            words += ["--metric", metric.ref]
         if spec.timeout is not None:
-            words += ["--timeout", f"{spec.timeout:g}"]
+            words += ["--timeout", str(spec.timeout)]
         found.append({"model": model.card.name, "command": shlex.join(words)})
     return found
