@@ -106,6 +106,11 @@ class Board:
         """The version of a model that stands on the board."""
         return self.entries[model][0]
 
+    def covering(self, scope: Scope) -> list[str]:
+        """The models that did every task of a scope: the others have neither value nor rank there."""
+        done = {model: {task.task for entry in held for task in entry.tasks} for model, held in self.entries.items()}
+        return [model for model in self.models if set(scope.tasks) <= done[model]]
+
     def scopes(self) -> list[Scope]:
         """The groups that the suite names, as far as they are here, all tasks, and each task."""
         names = tuple(self.tasks)

@@ -60,11 +60,11 @@ class Duels:
         On a task, the pairs are corrected over all pairs and tasks. On tasks together they are corrected over the pairs
         of that one table (Holm), which is exploratory.
         """
-        pairs = [c for c in self.on(scope, SUCCESS) if c.difference is not None]
+        models = self.board.covering(scope)
+        pairs = [c for c in self.on(scope, SUCCESS) if c.difference is not None and {c.a.label, c.b.label} <= {*models}]
         corrected = stats.holm([c.p if c.p is not None else np.nan for c in pairs])
-        contenders = [name for name in self.board.models if not self.board.entry(name).role]
         values = {c_side.label: c_side.value for c in pairs for c_side in (c.a, c.b) if c_side.value is not None}
-        contenders = [name for name in contenders if name in values]
+        contenders = [name for name in models if name in values and not self.board.entry(name).role]
         if len(contenders) < 2:
             return {}, []
         better = np.zeros((len(contenders), len(contenders)), dtype=np.bool_)

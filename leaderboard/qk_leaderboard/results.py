@@ -47,12 +47,7 @@ def make_cells(board: Board) -> Cells:
     cells: Cells = {}
     for scope in board.scopes():
         part = board.scores[board.scores["task"].isin(scope.tasks)]
-        complete = {
-            model
-            for model, held in board.entries.items()
-            if set(scope.tasks) <= {task.task for entry in held for task in entry.tasks}
-        }
-        part = part[part["model"].isin(complete)]
+        part = part[part["model"].isin(board.covering(scope))]
         for cell in (*cells_of(part, scope), *aggregates_of(board.aggregates, scope)):
             cells[scope.id, cell.metric, cell.model] = cell
     return cells

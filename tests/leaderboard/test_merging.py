@@ -12,6 +12,7 @@ from simulated import simulate
 
 from tests.leaderboard.conftest import run, simulated
 from tests.leaderboard.test_build import check_links
+from tests.leaderboard.test_pages import data
 
 LATER = "2026-02-01T00:00:00Z"
 
@@ -106,8 +107,14 @@ def test_models_that_the_first_table_lacks_are_on_the_pages_all_the_same(tmp_pat
     pairs = (tmp_path / "site" / "pairs.html").read_text()
     assert '<tr data-model="late" hidden>' in pairs
     assert '<tr data-model="m">' in pairs
-    by_task = (tmp_path / "site" / "index.html").read_text().partition("Success by task")[2]
+    index, _, by_task = (tmp_path / "site" / "index.html").read_text().partition("Success by task")
     assert "<bdi>late</bdi>" in by_task
+    finding = index.partition('<p class="finding">')[2].partition("</p>")[0]
+    assert "all 2 tasks" in finding
+    assert "late" not in finding  # it did one task of the two
+    rows = data(tmp_path / "site" / "data" / "leaderboard.js")["views"]["scenes-1-test-64|all|success"]["rows"]
+    assert {row[0] for row in rows} == {"m", "n"}
+    assert max(row[10][-1] for row in rows) == "2"
 
 
 def test_pairs_lead_to_a_page_that_is_there_though_the_first_board_has_but_one_model(tmp_path: Path) -> None:
