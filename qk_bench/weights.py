@@ -154,7 +154,7 @@ def pull(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
         say: Told what happens, one line each.
 
     Raises:
-        WeightsError: No source has the file, or a source has another file under its name.
+        WeightsError: No source has the file, a source has another file under its name, or the cache cannot be written.
     """
     entry, target = table()[name], path(name)
     if state(name) == "present":
@@ -169,7 +169,11 @@ def pull(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
             continue
         converted = data if entry.reader == "as-is" else safetensors_bytes(_convert(entry, data))
         _check(f"weights {name}, converted,", converted, entry.converted.sha256)
-        _write(target, converted)
+        try:
+            _write(target, converted)
+        except OSError as error:
+            mend = "let QK_BENCH_CACHE name a folder that can be written"
+            raise WeightsError(f"weights {name} cannot be kept in {target.parent}: {_one_line(error)}", mend) from error
         return target
     mend = f"put {Path(entry.original.path).name} or {entry.package.archive} into a folder named by QK_BENCH_WEIGHTS"
     raise WeightsError(f"weights {name} could be had nowhere ({'; '.join(misses)})", mend)

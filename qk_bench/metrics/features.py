@@ -1,16 +1,19 @@
 """Features of images, computed once per content: whatever run, model or metric asks, the cache answers.
 
 The cache is an SQLite file per extractor in the cache folder. SQLite's own locking makes it safe for several processes;
-a row is a function of its key (sha256 of the pixels), so that it does not matter who writes it.
+a row is a function of its key (sha256 of the pixels), so that it does not matter who writes it. Where the cache folder
+cannot be written, as in a container, a process keeps its features for itself.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
+import sys
 import zlib
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -39,28 +42,41 @@ class FeatureStore:
     """Arrays by key, on disk, each with a checksum; a row that fails it is as good as absent.
 
     Args:
-        path: The SQLite file; made where absent.
+        path: The SQLite file, made where absent; None for a temporary one that is gone with the process.
+
+    Raises:
+        QKBenchError: It cannot be written, or is no such file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
+        self._temporary = sqlite3.connect("") if path is None else None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._connect()) as connection, connection:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            with self._connection() as connection:
+                connection.execute("BEGIN IMMEDIATE")  # fails on a file that can only be read
                 connection.execute("CREATE TABLE IF NOT EXISTS arrays (key BLOB PRIMARY KEY, crc INTEGER, data BLOB)")
         except (OSError, sqlite3.Error) as error:
-            raise QKBenchError(f"the feature cache {path} cannot be used: {error}", "delete it") from error
+            mend = "delete it, or let QK_BENCH_CACHE name another folder"
+            raise QKBenchError(f"the feature cache {path} cannot be used: {error}", mend) from error
 
     @classmethod
     def of(cls, extractor: Extractor) -> FeatureStore:
-        """The store of an extractor in the cache folder; other weights or another resize are another file."""
+        """The store of an extractor in the cache folder; other weights or another resize are another file.
+
+        Where that cannot be used, it is one of this process alone, and stderr says so once.
+        """
         weights = table()[extractor.name].converted.sha256[:12]
-        return cls(cache_folder() / "features" / f"{extractor.id.replace(',', '-')}-{weights}.sqlite")
+        try:
+            return cls(cache_folder() / "features" / f"{extractor.id.replace(',', '-')}-{weights}.sqlite")
+        except QKBenchError as error:
+            return _own(str(error))
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """What is stored under keys."""
         found: dict[bytes, bytes] = {}
-        with closing(self._connect()) as connection:
+        with self._connection() as connection:
             for start in range(0, len(keys), 500):  # SQLite's limit on variables is 999 in old builds
                 some = keys[start : start + 500]
                 marks = ",".join("?" * len(some))
@@ -70,13 +86,26 @@ class FeatureStore:
         return found
 
     def put(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        """Store rows in one transaction."""
-        with closing(self._connect()) as connection, connection:
+        """Store rows in one transaction. Rows that cannot be written (a full disk) are not kept: that costs time only."""
+        with suppress(sqlite3.OperationalError), self._connection() as connection:
             filled = ((key, zlib.crc32(data), data) for key, data in rows)
             connection.executemany("INSERT OR REPLACE INTO arrays VALUES (?, ?, ?)", filled)
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=120)
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        if self._temporary is not None:
+            with self._temporary:
+                yield self._temporary
+            return
+        assert self.path is not None
+        with closing(sqlite3.connect(self.path, timeout=120)) as connection, connection:
+            yield connection
+
+
+@cache
+def _own(why: str) -> FeatureStore:
+    print(f"note: {why}; features are kept for this process only", file=sys.stderr)
+    return FeatureStore(None)
 
 
 class FeatureReader:

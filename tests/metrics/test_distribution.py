@@ -160,11 +160,43 @@ def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
     images = crops(4, 64, seed=0)
     store = FeatureStore(tmp_path / "features.sqlite")
     expected = _features(Projection(), store, images)
-    with closing(sqlite3.connect(store.path)) as connection, connection:
+    with closing(sqlite3.connect(tmp_path / "features.sqlite")) as connection, connection:
         connection.execute("UPDATE arrays SET data = zeroblob(256) WHERE rowid = 2")
     extractor = Projection()
     assert np.allclose(_features(extractor, store, images), expected)
     assert extractor.calls == 1
+
+
+@pytest.mark.parametrize("state", ["no folder", "read only", "damaged"])
+def test_a_cache_that_cannot_be_used_costs_time_only(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QK_BENCH_CACHE", str(tmp_path / "cache"))
+    if state == "no folder":
+        (tmp_path / "cache").write_bytes(b"")
+    else:
+        path = FeatureStore.of(Projection()).path
+        assert path is not None
+        data = bytearray(path.read_bytes()) if state == "read only" else bytearray(5000)
+        data[18] = 3  # the version a program must know to write the file, which SQLite does not
+        path.write_bytes(data)
+    images = crops(4, 64, seed=0)
+    extractors = [Projection(), Projection()]
+    first, second = (_features(extractor, FeatureStore.of(extractor), images) for extractor in extractors)
+    assert np.array_equal(first, second)
+    assert [extractor.calls for extractor in extractors] == [4, 0]  # kept for this process
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"note: the feature cache {tmp_path / 'cache' / 'features'}")
+
+
+def test_rows_that_can_no_longer_be_written_are_not_kept(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "features.sqlite")
+    store.put([(b"a", b"1")])
+    data = bytearray((tmp_path / "features.sqlite").read_bytes())
+    data[18] = 3  # see above
+    (tmp_path / "features.sqlite").write_bytes(data)
+    store.put([(b"b", b"2")])
+    assert store.get([b"a", b"b"]) == {b"a": b"1"}
 
 
 def test_processes_share_the_store(tmp_path: Path) -> None:

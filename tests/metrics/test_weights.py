@@ -57,6 +57,15 @@ def test_pull_prefers_the_users_folder_and_verifies(own_cache: Path) -> None:
     assert not [file for file in weights.path(LANDMARKS).parent.iterdir() if file.name.startswith(".")]
 
 
+def test_a_cache_that_cannot_be_written_is_one_line(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("QK_BENCH_CACHE", str(tmp_path / "file"))
+    with pytest.raises(WeightsError, match=r"cannot be kept in .*file.weights: .*\(let QK_BENCH_CACHE name a folder"):
+        weights.pull(LANDMARKS)
+
+
 def test_a_tampered_original_is_refused(own_cache: Path) -> None:
     file = own_cache / weights.path(LANDMARKS).name
     file.write_bytes(file.read_bytes()[:-1] + b"\0")
