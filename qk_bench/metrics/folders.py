@@ -189,7 +189,7 @@ def _read(
             done += 1
             progress("features of images", done, total)
         found.append(keys)
-    for reader in readers:
+    for reader in readers if found[0] else ():
         reader.features(found[0][:1])
     return found[0], found[1]
 

@@ -258,6 +258,11 @@ def test_metrics_of_folders_read_each_file_once_and_share_features(
     assert all(score.value is not None for score in found)
     assert sorted(read) == sorted([*folders[0].iterdir(), *folders[1].iterdir()])
     assert extractor.calls == 24
+    (tmp_path / "none").mkdir()
+    for number in range(12):
+        (tmp_path / "none" / f"{number}.png").write_bytes(b"this is no image")
+    found = list(score_folders(Folder(tmp_path / "none"), Folder(folders[1]), metrics))
+    assert {(score.value, score.reason.partition(";")[0]) for score in found} == {(None, "0 images")}
 
 
 class _Image(np.ndarray):  # type: ignore[type-arg]
