@@ -60,6 +60,7 @@ class DistributionMetric(SetMetric):
     resize: ClassVar[Resize] = "clean"
     settings: ClassVar[str] = ""  # of the statistic, as they stand in the id
     minimum: ClassVar[int]  # fewest images of a set
+    fewest: ClassVar[int] = 25  # images of either set in the subsets of an interval
     statistics: ClassVar[tuple[MetricColumn, ...]]  # the columns, with a name for an id
 
     @abstractmethod
@@ -125,8 +126,8 @@ class DistributionMetric(SetMetric):
         store = reader.store
         assert store is not None
         ids = self._ids(n, m, reference)
-        halves = half_samples(strata) or HalfSamples([], 0, 0)
-        few = f"no interval: fewer than {FEWEST_UNITS} clusters" if not halves.draws else ""
+        halves = half_samples(strata, fewest=self.fewest) or HalfSamples([], 0, 0)
+        few = "" if halves.draws else f"no interval: {self._why_none(strata)}"
         features = reader.features(output_keys), reader.features(reference_keys)
         values, resampled = self._stored_estimate(Sets(*features, output_keys, reference_keys, halves, store))
         bounds: list[tuple[float | None, float | None]] = [(None, None)] * len(values)
@@ -139,6 +140,11 @@ class DistributionMetric(SetMetric):
             SetValue(value, low, high, n, few, identifier)
             for value, (low, high), identifier in zip(values, bounds, ids, strict=True)
         )
+
+    def _why_none(self, strata: list[list[Unit]]) -> str:
+        if min(map(len, strata)) < FEWEST_UNITS:
+            return f"fewer than {FEWEST_UNITS} clusters"
+        return f"subsets of the same share of both sets would hold fewer than {self.fewest} images of one"
 
     def _stored_estimate(self, sets: Sets) -> tuple[tuple[float, ...], NDArray[np.float64]]:
         """`estimate`, kept by the content of both sets: the subsets cost more than reading the features again."""

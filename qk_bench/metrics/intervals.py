@@ -35,17 +35,22 @@ class HalfSamples:
     degrees: int  # of freedom: units of the smallest stratum, less one
 
 
-def half_samples(strata: Sequence[Sequence[Unit]], resamples: int = RESAMPLES, seed: int = SEED) -> HalfSamples | None:
+def half_samples(
+    strata: Sequence[Sequence[Unit]], resamples: int = RESAMPLES, seed: int = SEED, fewest: int = 0
+) -> HalfSamples | None:
     """Draw subsets.
 
     Args:
-        strata: Units of each stratum; the same share of each is drawn. Sets that belong together (an output and its
-            target, all of one cluster) are one unit; two unrelated folders are two strata.
+        strata: Units of each stratum; the same share of each is drawn, since one factor corrects the spread of all.
+            Sets that belong together (an output and its target, all of one cluster) are one unit; two unrelated
+            folders are two strata.
         resamples: Number of subsets.
         seed: Of the drawing.
+        fewest: Images of either set that a subset must hold.
 
     Returns:
-        The subsets; None if a stratum has fewer than `FEWEST_UNITS` units.
+        The subsets; None if a stratum has fewer than `FEWEST_UNITS` units or a subset too few images, as where one
+        set is many times the other.
     """
     if min(len(units) for units in strata) < FEWEST_UNITS:
         return None
@@ -60,6 +65,8 @@ def half_samples(strata: Sequence[Sequence[Unit]], resamples: int = RESAMPLES, s
             units[i] for units, n in zip(strata, counts, strict=True) for i in rng.choice(len(units), n, replace=False)
         ]
         draws.append((np.concatenate([a for a, _ in chosen]), np.concatenate([b for _, b in chosen])))
+        if min(side.size for side in draws[-1]) < fewest:
+            return None
     return HalfSamples(draws, float(np.sqrt(taken / (1 - taken))), min(map(len, strata)) - 1)
 
 

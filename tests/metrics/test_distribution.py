@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from qk_bench.metrics import intervals
 from qk_bench.metrics.distribution import Sets
 from qk_bench.metrics.features import FeatureReader, Features, FeatureStore
 from qk_bench.metrics.fid import Fid
@@ -29,18 +30,21 @@ class FewFid(Fid):
     """FID of few images, for tests only."""
 
     minimum = 10
+    fewest = 6
 
 
 class FewKid(Kid):
     """KID of few images, for tests only."""
 
     minimum = 10
+    fewest = 6
 
 
 class FewPrecisionRecall(PrecisionRecall):
     """Precision and recall of few images, for tests only."""
 
     minimum = 10
+    fewest = 6
 
 
 class Projection:
@@ -116,6 +120,22 @@ def test_too_few_images_are_refused_with_the_minimum(pinned_weights: None) -> No
     (value,) = Fid().compute(iter([scored(target, target=target)]))
     assert value.value is None
     assert "500" in value.reason
+
+
+@pytest.mark.parametrize("metric", [FewFid, FewKid, FewPrecisionRecall])
+def test_sets_of_very_different_size_have_a_value_without_an_interval(
+    metric: type[FewFid | FewKid | FewPrecisionRecall], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intervals, "LARGEST", 50)
+    store = FeatureStore(tmp_path / "features.sqlite")
+    monkeypatch.setattr(metric, "reader", lambda self: FeatureReader(Projection(), store))
+    images = list(np.random.default_rng(0).integers(0, 256, (412, 8, 8, 3), dtype=np.uint8))
+    for value in metric().compare(images[:12], images[12:]):  # an eighth of 12 images is no set
+        assert value.value is not None
+        assert (value.low, value.high) == (None, None)
+        assert value.reason == (
+            "no interval: subsets of the same share of both sets would hold fewer than 6 images of one"
+        )
 
 
 def test_features_are_computed_once_per_content(tmp_path: Path) -> None:

@@ -97,6 +97,13 @@ def test_few_clusters_give_no_interval() -> None:
     assert half_samples([clustered_units(["a", "b", "c"], ["a", "b", "c"])]) is None
 
 
+def test_sets_of_very_different_size_give_no_interval() -> None:
+    assert half_samples(single_units(100, 20_000), fewest=25) is None
+    halves = half_samples(single_units(1000, 20_000), resamples=2, fewest=25)
+    assert halves is not None
+    assert [side.size for side in halves.draws[0]] == [50, 1000]
+
+
 def test_identical_sets_are_at_distance_zero() -> None:
     x = np.abs(np.random.default_rng(0).normal(size=(60, 200))).astype(np.float32)
     assert frechet_distance(x, x.copy()) == pytest.approx(0, abs=1e-4)
