@@ -200,6 +200,9 @@ class SetMetric(Metric):
     Items come ordered by sample, so that the seeds of one sample follow each other.
     """
 
+    takes_failed: ClassVar[bool] = False
+    """Whether `compute` is handed the bare `Sample`, too, in the place of each outcome without an image."""
+
     @abstractmethod
     def compute(self, items: Iterator[Scored]) -> tuple[SetValue, ...]:
         """One value per column over all items of one (model, task)."""

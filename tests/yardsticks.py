@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from qk_bench.interfaces import SampleMetric, Scored, SetMetric, SetValue, Value
-from qk_bench.records import MetricColumn
+from qk_bench.records import MetricColumn, Sample
 
 
 class Error(SampleMetric):
@@ -53,3 +53,17 @@ class Brightness(SetMetric):
         if not means:
             return (SetValue(None, None, None, 0, "no image"),)
         return (SetValue(float(np.mean(means)), min(means), max(means), len(means), id=f"brightness[n={len(means)}]"),)
+
+
+class Asked(SetMetric):
+    """Number of samples that were asked, answered or not."""
+
+    takes_failed = True
+
+    @property
+    def columns(self) -> tuple[MetricColumn, ...]:
+        return (MetricColumn(id="asked", direction="none"),)
+
+    def compute(self, items: Iterator[Scored | Sample]) -> tuple[SetValue, ...]:
+        samples = {item.id if isinstance(item, Sample) else item.sample.id for item in items}
+        return (SetValue(float(len(samples)), None, None, len(samples)),)

@@ -1,6 +1,7 @@
 """What FID, KID and precision / recall share: features of outputs and references, subsets of them, and the ids.
 
-For an editing task the references are the targets, each counted once however many seeds there are; the id says so.
+For an editing task the references are the targets of all samples that were asked, those that the model gave no image for
+included, each counted once however many seeds there are; the id says so.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 from qk_bench.interfaces import Scored, SetMetric, SetValue
 from qk_bench.metrics.features import FeatureReader, Features, FeatureStore
 from qk_bench.metrics.inception import Inception
-from qk_bench.metrics.inputs import target
 from qk_bench.metrics.intervals import (
     FEWEST_UNITS,
     HalfSamples,
@@ -29,7 +29,7 @@ from qk_bench.metrics.intervals import (
 )
 from qk_bench.metrics.requirements import available
 from qk_bench.metrics.resize import Resize
-from qk_bench.records import MetricColumn
+from qk_bench.records import MetricColumn, Sample
 
 _REVISION = 1  # of the statistics: raise it when one changes its value, so that stored values are not used
 
@@ -57,6 +57,7 @@ class DistributionMetric(SetMetric):
 
     needs = frozenset(("target",))
     default = False
+    takes_failed = True
     resize: ClassVar[Resize] = "clean"
     settings: ClassVar[str] = ""  # of the statistic, as they stand in the id
     minimum: ClassVar[int]  # fewest images of a set
@@ -76,15 +77,18 @@ class DistributionMetric(SetMetric):
         """Needs torch and Inception's weights: without them nothing is called FID."""
         return available(("torch", "safetensors"), (Inception.name,), "metrics")
 
-    def compute(self, items: Iterator[Scored]) -> tuple[SetValue, ...]:
-        """Outputs against the targets of their samples; what is of one cluster is resampled together."""
+    def compute(self, items: Iterator[Scored | Sample]) -> tuple[SetValue, ...]:
+        """Outputs against the targets of all samples; what is of one cluster is resampled together."""
         reader = self.reader()
         outputs: list[tuple[bytes, str]] = []
         references: dict[str, tuple[bytes, str]] = {}  # by sample
         for item in items:
-            outputs.append((reader.add(item.image), item.sample.cluster))
-            if item.sample.id not in references:
-                references[item.sample.id] = reader.add(target(item)), item.sample.cluster
+            sample = item.sample if isinstance(item, Scored) else item
+            if isinstance(item, Scored):
+                outputs.append((reader.add(item.image), sample.cluster))
+            if sample.id not in references:
+                assert sample.target is not None
+                references[sample.id] = reader.add(sample.target), sample.cluster
         units = clustered_units([name for _, name in outputs], [name for _, name in references.values()])
         keys = [key for key, _ in outputs], [key for key, _ in references.values()]
         return self._values(reader, *keys, [units], "targets")

@@ -102,17 +102,17 @@ class Scorer:
         assert isinstance(judge, SetMetric)
         failed = 0
 
-        def images() -> Iterator[Scored]:
+        def items() -> Iterator[Any]:
             nonlocal failed
             for line in lines:
                 entry = self._entry(Outcome.model_validate_json(line))
-                if entry.scored is None:
-                    failed += 1
-                elif not _lacking(judge, entry.sample):
-                    yield entry.scored
+                failed += entry.scored is None
+                item = entry.scored or (entry.sample if judge.takes_failed else None)
+                if item is not None and not _lacking(judge, entry.sample):
+                    yield item
 
         try:
-            values = list(judge.compute(images()))
+            values = list(judge.compute(items()))
             if len(values) != len(metric.columns):
                 raise ValueError(f"gave {len(values)} values for {len(metric.columns)} columns")
         except WeightsError as error:

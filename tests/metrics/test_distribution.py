@@ -115,6 +115,17 @@ def test_the_references_of_an_edit_are_its_targets_once_each(pinned_weights: Non
     assert best.high == pytest.approx(0, abs=1e-2)
 
 
+def test_targets_of_failed_outcomes_are_references_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FeatureStore(tmp_path / "features.sqlite")
+    monkeypatch.setattr(FewKid, "reader", lambda self: FeatureReader(Projection(), store))
+    targets = crops(24, 64, seed=5)
+    items = [scored(disturbed(target, 0), index, target=target) for index, target in enumerate(targets)]
+    (value,) = FewKid().compute(iter([*items[:12], *(item.sample for item in items[12:])]))
+    (expected,) = FewKid().compare([item.image for item in items[:12]], targets)
+    assert value.id == "kid[inception-tf,clean-resize,subsets=100x1000,seed=0,ref=targets,n=12:24]"
+    assert value.value == pytest.approx(expected.value, rel=1e-4)
+
+
 def test_too_few_images_are_refused_with_the_minimum(pinned_weights: None) -> None:
     target = crops(1, 64, seed=5)[0]
     (value,) = Fid().compute(iter([scored(target, target=target)]))

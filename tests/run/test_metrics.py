@@ -76,11 +76,13 @@ def test_metrics_of_a_whole_set_are_aggregates_per_model_and_task(tmp_path: Path
             "oracle",
             task=SQUARES,
             arguments={FAULTY: {"fault": "raise"}},
-            metrics=("success", yardstick("Brightness")),
+            metrics=("success", yardstick("Brightness"), yardstick("Asked")),
         ),
         tmp_path / "run",
     )
     rows = pq.read_table(tmp_path / "run" / "aggregates.parquet").to_pylist()
+    assert [row["value"] for row in rows if row["column"] == "asked"] == [10.0] * 4
+    rows = [row for row in rows if row["column"] != "asked"]
     assert list(rows[0]) == list(Aggregate.model_fields)
     assert {row["column"] for row in rows} == {"brightness"}
     assert [row["metric"] for row in rows] == [f"brightness[n={row['n']}]" for row in rows]
