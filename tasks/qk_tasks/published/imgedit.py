@@ -68,5 +68,5 @@ def _row(key: str, item: Mapping[str, Any], source: Picture) -> Row:
         operation=kind,
         instruction=text(item, "prompt"),
         source=source,
-        cluster=task_name(source.name),
+        cluster=task_name(str(item.get("id") or source.name)),  # the picture; in a table its name is the row's
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qk_bench.errors import UsageError
 from qk_bench.records import Mask
@@ -100,18 +101,18 @@ def _row(
         instruction=text(turn, "instruction"),
         source=source,
         target=target,
-        mask=partial(read_mask, mask),
+        mask=partial(read_mask, mask, source),
         cluster=session,
         source_caption=captions.get(names.get("input", ""), ""),
         target_caption=captions.get(names.get("output", ""), ""),
     )
 
 
-def read_mask(mask: Picture, height: int, width: int) -> Mask:
+def read_mask(mask: Picture, source: Picture, height: int, width: int) -> Mask:
     """The edit mask of a turn: transparent pixels, or white ones on the source, or a plain mask of two values.
 
     Raises:
-        MaskProblemError: It has another size, or nothing of it is marked.
+        MaskProblemError: It has another size, nothing of it is marked, or it is a plain mask of other values.
         BadItemError: It cannot be read.
     """
     from PIL import Image
@@ -125,10 +126,18 @@ def read_mask(mask: Picture, height: int, width: int) -> Mask:
             if alpha.min() < 255:
                 return np.ascontiguousarray(alpha < 128)
         pixels = np.asarray(image.convert("RGB"))
-    if np.isin(pixels, (0, 255)).all() or np.isin(pixels, (0, 1)).all():
-        marked = from_array(pixels)
-    else:
+    two_values = np.isin(pixels, (0, 255)).all() or np.isin(pixels, (0, 1)).all()
+    if two_values or (_is_grey(pixels) and not _is_grey(source.read())):
+        try:
+            marked = from_array(pixels)
+        except MaskProblemError as error:
+            raise MaskProblemError(f"{mask.name}: {error}") from None
+    else:  # white on the source, which may itself be a grey photograph
         marked = np.ascontiguousarray((pixels == 255).all(axis=2))
     if not marked.any():
         raise MaskProblemError(f"{mask.name}: nothing is marked: neither transparent nor white pixels")
     return marked
+
+
+def _is_grey(pixels: NDArray[np.uint8]) -> bool:
+    return bool((pixels == pixels[:, :, :1]).all())

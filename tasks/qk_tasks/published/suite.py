@@ -19,7 +19,7 @@ from pydantic import JsonValue
 
 from qk_bench.errors import UsageError
 from qk_bench.interfaces import Suite, Task
-from qk_bench.records import Mask, RegionQuery, Sample, Verdict
+from qk_bench.records import Mask, RegionQuery, Sample, Verdict, pixels_digest
 from qk_tasks.masks import MaskProblemError
 from qk_tasks.published.files import BadItemError, Picture, existing_folder
 from qk_tasks.scenes.suite import region_query
@@ -125,6 +125,7 @@ class PublishedSuite(Suite):
         self.folder = existing_folder(folder)
         self.problems: list[str] = []
         by_task: dict[str, list[Row]] = {}
+        self._masks: dict[tuple[str, str], str] = {}  # task and key → sha256
         seen: set[tuple[str, str]] = set()
         for where, make in self.rows():
             try:
@@ -135,7 +136,7 @@ class PublishedSuite(Suite):
                 if row.target is not None and row.target.size() != size:
                     raise BadItemError(f"{row.target.name} is not of the size of {row.source.name}")
                 if row.mask is not None:
-                    row.mask(*size)
+                    self._masks[row.task, row.key] = pixels_digest(row.mask(*size))
             except (BadItemError, MaskProblemError) as problem:
                 self.problems.append(f"{self.name}, {where}: {problem}")
                 continue
@@ -163,12 +164,14 @@ class PublishedSuite(Suite):
         return {}
 
     def digest(self) -> str:
-        """A sha256 over every item's annotation and the names and sizes of its files."""
+        """A sha256 over every item's annotation, its mask's pixels, and the names and sizes of its pictures' files."""
         whole = hashlib.sha256(f"{self.name}-{self.version}".encode())
         for rows in self._rows.values():
             for row in rows:
                 files: list[Any] = [p.stamp() for p in (row.source, row.target) if p]
-                whole.update(json.dumps([row.key, row.task, row.instruction, files]).encode())
+                words = [row.operation, row.cluster, row.source_caption, row.target_caption, dict(row.attributes)]
+                mask = self._masks.get((row.task, row.key))
+                whole.update(json.dumps([row.key, row.task, row.instruction, words, files, mask]).encode())
         return whole.hexdigest()
 
 

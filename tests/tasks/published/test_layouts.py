@@ -78,6 +78,28 @@ def test_magicbrush_as_a_table_reads_masks_of_white(tmp_path: Path) -> None:
     assert sample.attributes["key"] == "7-output1"
 
 
+@pytest.mark.parametrize("photograph", ["in colour", "grey"])
+def test_magicbrush_grey_mask_is_plain_beside_colour_and_white_on_a_grey_photograph(
+    photograph: str, tmp_path: Path
+) -> None:
+    layouts.magicbrush(tmp_path, 1)
+    folder = tmp_path / "images" / "100"
+    grey = np.repeat(layouts.picture(7)[:, :, :1] // 2, 3, axis=2)
+    marked = grey.copy()
+    marked[3:9, 3:9] = 255
+    layouts.save(folder / "100-mask1.png", marked)
+    if photograph == "grey":
+        layouts.save(folder / "100-input.png", grey)
+    (found,) = find_tasks([f"magicbrush:{tmp_path}"])
+    if photograph == "grey":
+        mask = found.task.sample("test", 0, 64).edit_mask
+        assert mask is not None and mask.sum() == 36
+    else:
+        (problem,) = found.suite.problems
+        assert "100-mask1.png: values " in problem and "expected 0 and 1, or 0 and 255" in problem
+        assert found.task.size("test") == 1
+
+
 def test_pie_bench_masks_are_those_of_its_own_reader(tmp_path: Path) -> None:
     layouts.piebench(tmp_path)
     found = find_tasks([f"pie-bench:{tmp_path}"])
@@ -130,6 +152,26 @@ def test_imgedit_bench_beside_its_originals(tmp_path: Path) -> None:
     assert samples[0].cluster == samples[1].cluster  # two edits of one picture are not independent
     assert samples[0].attributes["key"] == "673"
     assert found[0].suite.problems == []
+    items = json.loads((tmp_path / "basic_edit.json").read_text())
+    rows = [{**item, "key": key, "image": layouts.png(layouts.picture(0))} for key, item in items.items()]
+    layouts.write_parquet(tmp_path / "table" / "data" / "train-00000-of-00001.parquet", rows)
+    found = find_tasks([f"imgedit-bench:{tmp_path / 'table'}"])
+    clusters = [
+        item.task.sample("test", index, 64).cluster for item in found for index in range(item.task.size("test"))
+    ]
+    assert clusters == ["animal-000342021.jpg", "style-000278574.jpg", "style-000278574.jpg"]
+
+
+def test_a_suites_digest_is_that_of_its_masks_too(tmp_path: Path) -> None:
+    layouts.magicbrush(tmp_path, 1)
+    before = find_tasks([f"magicbrush:{tmp_path}"])[0].suite.digest()
+    assert find_tasks([f"magicbrush:{tmp_path}"])[0].suite.digest() == before
+    path = tmp_path / "images" / "100" / "100-mask1.png"
+    pixels = np.asarray(Image.open(path)).copy()
+    pixels[2:14, 4:18, 3] = 255
+    pixels[3:15, 4:18, 3] = 0  # one row lower
+    layouts.save(path, pixels)
+    assert find_tasks([f"magicbrush:{tmp_path}"])[0].suite.digest() != before
 
 
 def test_each_bad_item_is_named_and_the_rest_is_there(tmp_path: Path) -> None:
