@@ -158,7 +158,7 @@ class PortraitTask(Task):
     def _image(self, portrait: Portrait) -> NDArray[np.uint8]:
         path = self._portraits.image_path(portrait.number)
         pixels = Picture(path.name, path).read()
-        if pixels.shape[0] != pixels.shape[1]:
+        if pixels.shape[0] != pixels.shape[1]:  # one of the training split, which is only listed before
             raise BadItemError(f"{path.name}: {pixels.shape[1]}x{pixels.shape[0]} pixels, CelebA-HQ's are square")
         return pixels
 
@@ -229,10 +229,11 @@ class CelebaHqSuite(Suite):
         self.tasks: dict[str, PortraitTask] = {name: PortraitTask(name, self._portraits) for name in KINDS}
 
     def digest(self) -> str:
-        """A sha256 over the version and every portrait's number, split, person and labels."""
+        """A sha256 over the version and every portrait's number, split, person, labels, and names and sizes of files."""
         whole = hashlib.sha256(f"{NAME}-{VERSION}".encode())
         for p in self._portraits.images:
-            whole.update(f"{p.number} {p.split} {p.identity} {sorted(p.attributes)} {sorted(p.parts)}\n".encode())
+            files = [Picture(path.name, path).stamp() for path in self._portraits.files(p)]
+            whole.update(f"{p.number} {p.split} {p.identity} {sorted(p.attributes)} {files}\n".encode())
         return whole.hexdigest()
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from qk_bench.errors import UsageError
+from qk_tasks.published.files import BadItemError, Picture
 
 IMAGES: Final = "CelebA-HQ-img"
 MASKS: Final = "CelebAMask-HQ-mask-anno"
@@ -62,9 +63,17 @@ class Portraits:
         """Where the mask of a part is."""
         return self.folder / MASKS / str(number // PER_FOLDER) / f"{number:05d}_{part}.png"
 
+    def files(self, portrait: Portrait) -> list[Path]:
+        """The image of a portrait, then its masks."""
+        masks = (self.mask_path(portrait.number, part) for part in sorted(portrait.parts))
+        return [self.image_path(portrait.number), *masks]
+
 
 def read_folder(folder: Path) -> Portraits:
-    """Read the annotations of a folder; images and masks are only listed.
+    """Read the annotations of a folder.
+
+    Of images and masks of the holdout, beginnings and ends are looked at, which tells downloads that were cut short;
+    decoding them all would take minutes. Those of the training split are only listed.
 
     Raises:
         UsageError: A file of the layout is missing or cannot be read.
@@ -102,7 +111,28 @@ def read_folder(folder: Path) -> Portraits:
                 parts[number],
             )
         )
-    return Portraits(folder, *_without_leaks(images, problems))
+    return _without_broken(Portraits(folder, *_without_leaks(images, problems)))
+
+
+def _without_broken(found: Portraits) -> Portraits:
+    """Take those out of the holdout of which a file cannot be read."""
+    kept, problems = [], list(found.problems)
+    for image in found.images:
+        why = _fault(found.files(image)) if image.split != "train" else ""
+        if why:
+            problems.append(f"celeba-hq, image {image.number}: {why}")
+        else:
+            kept.append(image)
+    return Portraits(found.folder, tuple(kept), tuple(problems))
+
+
+def _fault(files: list[Path]) -> str:
+    """What is wrong with an image or a mask of it; empty if nothing is."""
+    try:
+        (height, width), *_ = [Picture(path.name, path).size() for path in files]
+    except BadItemError as problem:
+        return str(problem)
+    return "" if height == width else f"{files[0].name}: {width}x{height} pixels, CelebA-HQ's are square"
 
 
 def _without_leaks(images: list[Portrait], problems: list[str]) -> tuple[tuple[Portrait, ...], tuple[str, ...]]:

@@ -129,6 +129,32 @@ def test_bad_images_are_named_and_the_rest_is_there(tmp_path: Path) -> None:
     ]
 
 
+def test_broken_files_of_the_holdout_are_named_and_the_rest_is_run(cli: Cli, tmp_path: Path) -> None:
+    root = write(tmp_path / "celeba")
+    images, masks = root / "CelebA-HQ-img", root / "CelebAMask-HQ-mask-anno" / "0"
+    for path in (images / "4.jpg", masks / "00005_hair.png"):
+        path.write_bytes(path.read_bytes()[:-50])
+    Image.new("RGB", (64, 48)).save(images / "6.jpg")
+    code, _, err = cli(
+        "run", "--task", f"celeba-hq:{root}/background", "--model", "oracle", "--metric", "drift", "--no-page",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 5
+    assert [line for line in err.splitlines() if line.startswith("left out: ")] == [
+        "left out: celeba-hq, image 4: 4.jpg: the file is cut short",
+        "left out: celeba-hq, image 5: 00005_hair.png: the file is cut short",
+        "left out: celeba-hq, image 6: 6.jpg: 64x48 pixels, CelebA-HQ's are square",
+    ]
+    assert "Traceback" not in err and (tmp_path / "run" / "scores.parquet").is_file()
+
+
+def test_a_suites_digest_is_that_of_its_files_too(tmp_path: Path) -> None:
+    before = find_tasks([f"celeba-hq:{write(tmp_path)}"])[0].suite.digest()
+    assert find_tasks([f"celeba-hq:{tmp_path}"])[0].suite.digest() == before
+    Image.fromarray(np.zeros((128, 128), np.uint8)).save(tmp_path / "CelebAMask-HQ-mask-anno" / "0" / "00004_hair.png")
+    assert find_tasks([f"celeba-hq:{tmp_path}"])[0].suite.digest() != before
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
