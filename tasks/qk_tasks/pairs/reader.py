@@ -241,6 +241,8 @@ def to_sample(item: Item, suite: str, version: str, index: int, resolution: int 
     edit = differ if edit is None else edit
     asked = _mask(item, "region_mask", height, width)
     region = edit if asked is None or not asked.any() else asked
+    if not (region & differ).any():
+        raise ItemProblemError("nothing of region_mask changes between source and target")
     if resolution is not None and resolution != max(height, width):
         w, h = (
             max(1, round(width * resolution / max(height, width))),

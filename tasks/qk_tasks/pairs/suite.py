@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from qk_bench.errors import UsageError
 from qk_bench.interfaces import Suite, Task
-from qk_bench.records import Sample, Verdict
+from qk_bench.records import Sample, Verdict, pixels_digest
 from qk_tasks.pairs import reader
 from qk_tasks.pairs.reader import ALL_TASKS, Dataset, Item, ItemProblemError
 from qk_tasks.pairs.verifier import verify
@@ -70,6 +71,7 @@ class DatasetSuite(Suite):
         self._dataset: Dataset = reader.read(Path(folder))
         self.name = self._dataset.name
         self.problems = [str(problem) for problem in self._dataset.problems]
+        self._content = hashlib.sha256(self._dataset.digest.encode())
         by_task: dict[str, dict[str, list[Item]]] = {}
         seen: set[str] = set()
         for item in self._dataset.items:
@@ -99,11 +101,15 @@ class DatasetSuite(Suite):
             return "the id is there twice; the first one counts"
         if not self._dataset.built:
             try:
-                reader.to_sample(item, self.name, VERSION, 0)
+                sample = reader.to_sample(item, self.name, VERSION, 0)
             except ItemProblemError as error:
                 return str(error)
+            assert sample.source is not None and sample.target is not None
+            assert sample.edit_mask is not None and sample.region is not None
+            for pixels in (sample.source, sample.target, sample.edit_mask, sample.region.mask):
+                self._content.update(pixels_digest(pixels).encode())
         return ""
 
     def digest(self) -> str:
-        """A sha256 of all rows, and of the shards' hashes where the builder wrote them."""
-        return self._dataset.digest
+        """A sha256 of all rows, and of the shards' hashes where the builder wrote them, else of all pictures and masks."""
+        return self._content.hexdigest()

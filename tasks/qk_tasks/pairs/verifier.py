@@ -53,6 +53,7 @@ OBJECT_COLOUR = 30.0  # ΔE of an inserted object's median from the target's
 PLACED = 0.4  # mean ΔE to the target in a moved object, as a share of that between source and target
 DONE = 0.6  # how much of the way to the target an edit of another kind must have gone
 SHIFT = 0.03  # how far off its place a moved object may be, as a share of the side
+NOTHING = "nothing to judge: what changes does not show in the region"
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,8 @@ def _edges(lab: Float, where: Bool) -> float:
 
 def _recoloured(view: View, sample: Sample) -> str:
     core = _core(view.region & view.edit)
+    if not core.any():
+        return NOTHING
     output, target, source = view.output[core], view.target[core], view.source[core]
     off = output.mean(axis=0) - target.mean(axis=0)
     if np.hypot(off[1], off[2]) > COLOUR or abs(off[0]) > LIGHTNESS:
@@ -200,7 +203,7 @@ def telling(view: View, where: Bool) -> Bool:
 
 
 def _removed(view: View, sample: Sample) -> str:
-    return gone(view, view.region)
+    return gone(view, view.region) if telling(view, view.region).any() else NOTHING
 
 
 def gone(view: View, hole: Bool) -> str:
@@ -230,6 +233,8 @@ def gone(view: View, hole: Bool) -> str:
 
 def _inserted(view: View, sample: Sample) -> str:
     there = telling(view, view.edit)
+    if not there.any():
+        return NOTHING
     new = distance(view.output, view.source)[there] > KEPT
     if new.mean() < THERE:
         return f"nothing inserted: {new.mean():.0%} of the place has changed"
@@ -242,6 +247,8 @@ def _moved(view: View, sample: Sample) -> str:
     scene = sample.target_scene or {}
     dx, dy = round(float(scene["dx"]) * width), round(float(scene["dy"]) * height)
     there = _core(shifted(view.region, dx, dy))
+    if not there.any():
+        return NOTHING
     apart = float(distance(view.source, view.target)[there].mean())
     reach = view.margin(SHIFT)
     steps = sorted({*range(-reach, reach + 1, max(1, reach // 3)), 0}, key=abs)
@@ -261,6 +268,8 @@ def _moved(view: View, sample: Sample) -> str:
 def _edited(view: View, sample: Sample) -> str:
     """Any other edit: near to the target, where the target differs from the source."""
     evident = telling(view, view.edit)
+    if not evident.any():
+        return NOTHING
     output, source, target = view.output[evident], view.source[evident], view.target[evident]
     done = _share_done(output, source, target)
     off, apart = (float(np.linalg.norm(a - target, axis=1).mean()) for a in (output, source))

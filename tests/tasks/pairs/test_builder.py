@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from harness import Cli
 from PIL import Image
-from qk_tasks.pairs import reader
+from qk_tasks.pairs import reader, verifier
 from qk_tasks.pairs.builder import Options, build
 from qk_tasks.pairs.check import check
 from qk_tasks.pairs.suite import DatasetSuite
@@ -263,6 +263,27 @@ def test_a_folder_made_by_hand_is_a_suite(tmp_path: Path, cli: Cli) -> None:
         assert (sample.width, sample.height) == (128, 96)
         assert task.verify(sample, sample.target).success
         assert not task.verify(sample, sample.source).success
+    shutil.copy(folder / "images" / "after0.png", folder / "images" / "after1.png")  # other pixels of the same name
+    shutil.copy(folder / "images" / "before0.png", folder / "images" / "before1.png")
+    assert DatasetSuite(str(own_folder(tmp_path / "again" / "mine"))).digest() == suite.digest()
+    assert DatasetSuite(str(folder)).digest() != suite.digest()
+
+
+@pytest.mark.parametrize("operation", ["recolour", "remove", "insert", "move", "edit"])
+def test_nothing_passes_where_nothing_can_be_judged(operation: str, tmp_path: Path) -> None:
+    item = reader.read(own_folder(tmp_path / "mine")).items[0]
+    item.row.update(operation=operation, dx=0.2, dy=0.0)
+    sample = reader.to_sample(item, "mine", "1", 0)
+    assert sample.source is not None and sample.target is not None and sample.region is not None
+    elsewhere = np.zeros((120, 160), bool)
+    elsewhere[:10, :10] = True
+    region = sample.region.model_copy(
+        update={"mask": elsewhere if operation in ("recolour", "remove") else elsewhere & False}
+    )
+    blind = {"edit_mask": elsewhere & False} if operation in ("insert", "edit") else {}
+    sample = sample.model_copy(update={"region": region, **blind})
+    view = verifier.look(sample, sample.source)
+    assert verifier.edit(view, sample) == verifier.NOTHING
 
 
 def test_check_names_every_bad_item_and_a_run_leaves_them_out(tmp_path: Path, cli: Cli) -> None:
@@ -272,6 +293,9 @@ def test_check_names_every_bad_item_and_a_run_leaves_them_out(tmp_path: Path, cl
     Image.fromarray(np.full((120, 160), 128, np.uint8)).save(folder / "images" / "grey.png")
     Image.fromarray(np.zeros((120, 160), np.uint8)).save(folder / "images" / "none.png")
     Image.fromarray(np.zeros((60, 80), np.uint8)).save(folder / "images" / "small.png")
+    elsewhere = np.zeros((120, 160), np.uint8)
+    elsewhere[:10, :10] = 255
+    Image.fromarray(elsewhere).save(folder / "images" / "elsewhere.png")
     bad = {
         "there twice": {},
         "`instruction` is missing": {"id": "a", "instruction": None},
@@ -282,6 +306,7 @@ def test_check_names_every_bad_item_and_a_run_leaves_them_out(tmp_path: Path, cl
         "values 128; expected 0 and 1, or 0 and 255": {"id": "f", "edit_mask_file_name": "images/grey.png"},
         "80x60 pixels, but the image is 160x120": {"id": "g", "edit_mask_file_name": "images/small.png"},
         "changed pixels lie outside of edit_mask": {"id": "h", "edit_mask_file_name": "images/none.png"},
+        "nothing of region_mask changes": {"id": "l", "region_mask_file_name": "images/elsewhere.png"},
         "operation 'paint' is not one of": {"id": "i", "operation": "paint"},
         "not safe as a file name": {"id": "../j"},
         "`target_file_name` (Parquet: `target`) is missing": {"id": "k", "target_file_name": None},
@@ -292,13 +317,13 @@ def test_check_names_every_bad_item_and_a_run_leaves_them_out(tmp_path: Path, cl
         file.write("{not JSON\n")
     code, out, err = cli("data", "check", folder)
     assert code == 1 and "Traceback" not in err
-    for words in (*bad, "line 16: is not a JSON object"):
+    for words in (*bad, "line 17: is not a JSON object"):
         assert words in out, words
-    assert "15 items; good: 3 test edit; 13 problems" in out
+    assert "16 items; good: 3 test edit; 14 problems" in out
     words = ("run", "--task", f"dataset:{folder}", "--model", "oracle", "--metric", "success", "--no-page")
     code, out, err = cli(*words, "--resolution", 128, "--out", tmp_path / "run")
     assert code == 5, err  # the three good ones are judged
-    assert err.count("left out: ") == 13 and "images/gone.png" in err
+    assert err.count("left out: ") == 14 and "images/gone.png" in err
     import pyarrow.parquet as pq
 
     assert len(pq.read_table(tmp_path / "run" / "scores.parquet")) == 3
