@@ -129,8 +129,13 @@ def _fitted(mask: Bool, height: int, width: int) -> Bool:
 
 
 def inside(folder: Path, name: object) -> Path | None:
-    """The path of a file named by untrusted annotations; None if it would lie outside of the folder."""
+    """The path of a file named by untrusted annotations; None if it would lie outside of the folder or names no file."""
     if not isinstance(name, str) or not name or "\0" in name or len(name) > 1000:
+        return None
+    try:
+        if any(len(part) > 255 for part in name.encode().split(b"/")):  # no file system has such names
+            return None
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold
         return None
     path = folder / name
     return path if path.resolve().is_relative_to(folder.resolve()) else None

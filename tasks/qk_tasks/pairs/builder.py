@@ -100,14 +100,19 @@ def build(
         held = json.loads((out / DESCRIPTION).read_bytes())
         if held.get("plan") == json.loads(json.dumps(plan)):
             return Built(held["pairs"], held["problems"], fresh=False)
-        raise UsageError(f"{out} holds another data set", "name another --out, or delete it")
+        raise UsageError(
+            f"{out} holds another data set, or its input has changed since", "name another --out, or delete it"
+        )
     if out.exists() and any(out.iterdir()) and not (work / "plan.json").is_file():
         raise UsageError(f"{out} holds something that is not a data set of pairs", "name another --out")
     with writing(out):
         work.mkdir(parents=True, exist_ok=True)
         text = json.dumps(plan, indent=1)
         if (work / "plan.json").is_file() and (work / "plan.json").read_text() != text:
-            raise UsageError(f"{out} holds the beginning of another data set", "name another --out, or delete it")
+            raise UsageError(
+                f"{out} holds the beginning of another data set, or its input has changed since",
+                "name another --out, or delete it",
+            )
         _put(work / "plan.json", text)
         note(f"{len(entries)} photographs, {len(found.problems)} problems in the annotations")
         problems = list(found.problems)
@@ -131,13 +136,21 @@ def _check_options(options: Options) -> None:
 
 
 def _digest(entries: Sequence[Entry], problems: Sequence[Problem]) -> str:
-    """A sha256 of what the annotations say; of long outlines, their beginning."""
+    """A sha256 of what the annotations say, and of the sizes of the files they name: tells when the input was mended."""
     h = hashlib.sha256()
     for e in entries:
-        marks = [(m.id, m.name, str(m.segmentation)[:200], m.crowd, m.mask and m.mask.name) for m in e.marks]
-        h.update(repr((e.id, e.file, e.size, e.licence, e.attribution, marks)).encode())
+        marks = [(m.id, m.name, m.segmentation, m.crowd, m.mask and (m.mask.name, _size(m.mask))) for m in e.marks]
+        h.update(repr((e.id, e.file, _size(e.path), e.size, e.licence, e.attribution, marks)).encode())
     h.update(repr(problems).encode())
     return h.hexdigest()
+
+
+def _size(path: Path) -> int:
+    """A file's size in bytes; -1 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _parallel(work: Callable[[Any], dict[str, Any]], jobs: Sequence[Any], workers: int) -> Iterator[dict[str, Any]]:
@@ -258,11 +271,13 @@ def _pairs_of(
         problems.append((entry.file, f"image {entry.id}", str(error)))
         return
     instances = []
+    broken: set[str] = set()  # kinds that have one
     for mark in entry.marks:
         try:
             mask = read_marked(mark, *pixels.shape[:2])
             instances.append(Instance(mark.id, mark.name, mask, mark.crowd))
         except MaskProblemError as error:
+            broken.add(mark.name)
             problems.append((mark.file, f"annotation {mark.id} of image {entry.id}", str(error)))
     if not instances:
         rejections["photograph: no usable object"] += 1
@@ -272,6 +287,9 @@ def _pairs_of(
     except RejectedError as error:
         rejections[f"photograph: {error}"] += 1
         return
+    for instance in kept:
+        if instance.name in broken:  # "the dog" may be the one whose mask is lost
+            dropped.setdefault(instance.id, "another of its kind has a broken mask")
     for result in pairs(entry.id, image, kept, dropped, options.seed):
         if isinstance(result, Pair):
             yield result

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qk_bench.errors import UsageError, one_line
+from qk_bench.text import plain
 from qk_tasks.pairs.annotations import SAFE, Annotations, Entry, Mark, Problem, first_of, inside, require_folder, shown
 
 
@@ -44,7 +45,7 @@ class _File:
         if not isinstance(data, dict) or not all(isinstance(data.get(k), list) for k in ("images", "annotations")):
             raise UsageError(f"{self.path} lacks the lists `images` and `annotations` of COCO's format")
         names = {
-            c["id"]: c["name"]
+            c["id"]: plain(c["name"])
             for c in _dicts(data.get("categories"))
             if type(c.get("id")) is int and isinstance(c.get("name"), str)
         }
@@ -67,7 +68,7 @@ class _File:
             return None
         number_or_id = row.get("id")
         item = f"annotation {shown(number_or_id)}" if number_or_id is not None else f"annotations[{number}]"
-        missing = [key for key in ("id", "image_id", "category_id", "segmentation") if key not in row]
+        missing = [key for key in ("id", "image_id", "category_id") if key not in row]
         if missing:
             self.problem(item, f"field `{missing[0]}` is missing")
         elif type(row["id"]) is not int or row["id"] < 0:
@@ -83,7 +84,7 @@ class _File:
         else:
             ids.add(row["id"])
             name = " ".join(names[row["category_id"]].split())[:40]
-            return Mark(str(row["id"]), name, self.name, row["segmentation"], crowd=bool(row.get("iscrowd", 0)))
+            return Mark(str(row["id"]), name, self.name, row.get("segmentation"), crowd=bool(row.get("iscrowd", 0)))
         return None
 
     def _entry(
@@ -113,14 +114,14 @@ class _File:
             there = [path for path in paths if path is not None]
             path = first_of(there) or there[0]
             licence = licences.get(row["license"], {}) if isinstance(row.get("license"), int) else {}
-            words = [str(licence.get(key, "")) for key in ("name", "url")]
+            words = [plain(str(licence.get(key, ""))) for key in ("name", "url")]
             return Entry(
                 id=id,
                 path=path,
                 file=f"{self.subset}/{row['file_name']}",
                 size=size,
                 licence=" ".join(word for word in words if word)[:200],
-                attribution=str(row.get("flickr_url") or row.get("coco_url") or "")[:300],
+                attribution=plain(str(row.get("flickr_url") or row.get("coco_url") or ""))[:300],
                 marks=tuple(sorted(marks.get(row["id"], ()), key=lambda mark: int(mark.id))),
             )
         return None

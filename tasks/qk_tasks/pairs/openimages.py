@@ -21,7 +21,6 @@ from qk_tasks.pairs.annotations import SAFE, Annotations, Entry, Mark, Problem, 
 
 SUBSETS = ("train", "validation", "test")
 _PLACES = ("", "annotations/", "metadata/")
-_LABEL = re.compile(r"/m/[a-z0-9_]+|/g/[a-z0-9_]+")
 
 
 def read(folder: Path) -> Annotations:
@@ -33,12 +32,13 @@ def read(folder: Path) -> Annotations:
     require_folder(folder, "SUBSET-annotations-object-segmentation.csv, the masks and the images")
     found = Annotations()
     names = _classes(folder)
+    first: dict[str, str] = {}  # the file that has an image, by its id
     any_file = False
     for subset in SUBSETS:
         table = first_of([folder / f"{place}{subset}-annotations-object-segmentation.csv" for place in _PLACES])
         if table is not None:
             any_file = True
-            _read_subset(folder, subset, table, names, found)
+            _read_subset(folder, subset, table, names, first, found)
     if not any_file:
         raise UsageError(
             f"{folder} has no SUBSET-annotations-object-segmentation.csv", "name a folder in Open Images' layout"
@@ -75,7 +75,9 @@ def _sources(folder: Path, subset: str) -> dict[str, dict[str, str | None]]:
     return {} if path is None else {row["ImageID"] or "": row for _, row in _rows(path, ("ImageID",))}
 
 
-def _read_subset(folder: Path, subset: str, table: Path, names: dict[str, str], found: Annotations) -> None:
+def _read_subset(
+    folder: Path, subset: str, table: Path, names: dict[str, str], first: dict[str, str], found: Annotations
+) -> None:
     sources = _sources(folder, subset)
     file = str(table.relative_to(folder))
     marks: dict[str, list[Mark]] = {}
@@ -103,6 +105,10 @@ def _read_subset(folder: Path, subset: str, table: Path, names: dict[str, str], 
         path = first_of(there) or there[0]
         marks.setdefault(image, []).append(Mark(id, names[label], file, mask=path))
     for image in sorted(marks):
+        if first.setdefault(image, file) != file:
+            what = f"its id is there twice, first in {first[image]}; the first one is used"
+            found.problems.append(Problem(file, f"image {image}", what))
+            continue
         source = sources.get(image, {})
         turned = (source.get("Rotation") or "0").strip() or "0"
         if turned not in ("0", "0.0"):

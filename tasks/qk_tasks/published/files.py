@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from qk_bench.errors import UsageError
 from qk_bench.images import MAX_PIXELS
+from qk_tasks.pairs.annotations import inside
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP")
 MODES: Final = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK")
@@ -146,8 +147,8 @@ def picture(root: Path, name: object, field: str) -> Picture:
     """
     if not isinstance(name, str) or not name:
         raise BadItemError(f"field {field!r} is missing or empty")
-    path = root / name
-    if "\0" in name or not path.resolve().is_relative_to(root.resolve()):
+    path = inside(root, name)
+    if path is None:
         raise BadItemError(f"field {field!r} names a file outside of {root.name}")
     return Picture(name, path)
 

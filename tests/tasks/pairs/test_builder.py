@@ -19,6 +19,7 @@ from qk_tasks.pairs.builder import Options, build
 from qk_tasks.pairs.check import check
 from qk_tasks.pairs.suite import DatasetSuite
 
+from qk_bench.errors import UsageError
 from qk_bench.records import pixels_digest
 
 from . import coco_folder
@@ -124,10 +125,16 @@ def test_each_bad_item_is_named_and_the_rest_is_built(cli: Cli, tmp_path: Path) 
         marks[1]["segmentation"] = {"size": [150, 200], "counts": [5, 6]}
         marks[2]["segmentation"] = {"size": [99, 200], "counts": [19800]}
         marks[3]["segmentation"] = {"size": [150, 200], "counts": "not RLE, with blanks"}
+        marks[5]["category_id"] = marks[3]["category_id"]  # "the ball" could be either of image 2
         marks.append(dict(marks[4]))
         images.append(dict(images[5]))
         images[6]["file_name"] = "../../../etc/passwd"
         del images[7]["width"]
+        marks[40]["segmentation"] = None
+        images.append({**images[13], "id": 77, "file_name": "long" * 70})
+        images.append({**images[13], "id": 78, "file_name": "half of a pair \ud800"})
+        images[13]["flickr_url"] = "half of a pair \ud800"
+        del marks[41]["segmentation"]
 
     coco = coco_folder.make(tmp_path / "coco", 14, 200, 150, spoil)
     (coco / "val2017" / "000000000009.jpg").unlink()
@@ -157,10 +164,22 @@ def test_each_bad_item_is_named_and_the_rest_is_built(cli: Cli, tmp_path: Path) 
         "image 000000000011: a greyscale image",
         "image 000000000012: 100x75 pixels, but annotated as 200x150",
         "image 000000000013: ",
+        "annotation 41 of image 000000000014: segmentation is neither polygons nor RLE",
+        "annotation 42 of image 000000000014: segmentation is neither polygons nor RLE",
+        "image 77: `file_name` 'longlong",
+        "image 78: `file_name` 'half of a pair \\ud800' does not lie in the folder",
     ):
         assert words in err, words
     assert int(out.split()[0]) > 20
-    assert len((tmp_path / "out" / "problems.jsonl").read_text().splitlines()) == 13
+    assert len((tmp_path / "out" / "problems.jsonl").read_text().splitlines()) == 17
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["rejections"][
+        "all: another of its kind has a broken mask"
+    ]
+    options = Options("coco-edits", resolution=128)
+    assert not build(coco, tmp_path / "out", options, note=quiet).fresh
+    (coco / "val2017" / "000000000009.jpg").write_bytes((coco / "val2017" / "000000000008.jpg").read_bytes())
+    with pytest.raises(UsageError, match="or its input has changed since"):
+        build(coco, tmp_path / "out", options, note=quiet)
 
 
 def test_open_images_layout_is_read(tmp_path: Path) -> None:
@@ -189,6 +208,7 @@ def test_open_images_layout_is_read(tmp_path: Path) -> None:
         )
     for name, table in (
         ("train-annotations-object-segmentation.csv", rows),
+        ("validation-annotations-object-segmentation.csv", rows[:1]),
         ("train-images-boxable-with-rotation.csv", sources),
     ):
         with (folder / name).open("w", newline="") as file:
@@ -197,7 +217,10 @@ def test_open_images_layout_is_read(tmp_path: Path) -> None:
             writer.writerows(table)
     (folder / "class-descriptions-boxable.csv").write_text("/m/00,Ball\n/m/01,Car\n/m/02,Apple\n")
     result = build(folder, tmp_path / "out", replace(OPTIONS, layout="openimages"), note=quiet)
-    assert result.problems == 1  # the rotated one
+    assert result.problems == 2
+    said = (tmp_path / "out" / "problems.jsonl").read_text()
+    assert "image abc3" in said and "Rotation is 90.0" in said
+    assert "its id is there twice, first in train-annotations-object-segmentation.csv" in said
     items = reader.read(tmp_path / "out").items
     assert {item.row["object"] for item in items} == {"ball", "car", "apple"}
     assert {(item.row["licence"], item.row["attribution"]) for item in items} == {("CC BY 2.0", "A u")}

@@ -232,10 +232,13 @@ def test_a_name_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     items = {
         "1": {"id": "../../secret.png", "prompt": "p", "edit_type": "adjust"},
         "2": {"id": "animal/000342021.jpg", "prompt": "p"},
+        "3": {"id": f"{'long' * 70}.png", "prompt": "p"},
+        "4": {"id": "half of a pair \ud800.png", "prompt": "p"},
     }
     (tmp_path / "data" / "basic_edit.json").write_text(json.dumps(items))
     (found,) = find_tasks([f"imgedit-bench:{tmp_path / 'data'}"])
-    assert found.task.name == "uge" and "outside of" in found.suite.problems[0]
+    assert found.task.name == "uge" and found.task.size("test") == 1
+    assert len(found.suite.problems) == 3 and all("outside of" in line for line in found.suite.problems)
 
 
 @pytest.mark.parametrize("name", ["paintbench", "magicbrush", "pie-bench", "gedit-bench", "imgedit-bench"])
