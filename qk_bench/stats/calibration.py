@@ -33,7 +33,7 @@ from qk_bench.stats import (
     sign_flip_exact,
     sign_flip_test,
 )
-from qk_bench.stats.simulation import Shape, differences, large_pilot, observe, simulate, stream
+from qk_bench.stats.simulation import Shape, difference_sums, large_pilot, observe, simulate, stream
 
 ALPHA = 0.05
 RESAMPLES = 2_000
@@ -87,7 +87,7 @@ def false_alarms(repetitions: int) -> Iterator[Measurement]:
         for kind in ("normal", "skewed"):
             rng, hits = stream(table, shape, kind), 0
             for start in range(0, repetitions, BATCH):
-                sums, _ = differences(rng, shape, kind, min(BATCH, repetitions - start))
+                sums, _ = difference_sums(rng, shape, kind, min(BATCH, repetitions - start))
                 hits += int((sign_flip_test(sums, flips=RESAMPLES, seed=start) <= ALPHA).sum())
             least = 0.035 if shape.n_clusters >= 30 else None
             yield Measurement(table, f"{kind} measurement, sign flips", str(shape), hits / repetitions, least, 0.065)
@@ -164,7 +164,7 @@ def few_clusters(repetitions: int) -> Iterator[Measurement]:
         for kind in ("normal", "skewed"):
             rng, flips, covered = stream(table, shape, kind), 0, 0
             for start in range(0, repetitions, BATCH):
-                sums, counts = differences(rng, shape, kind, min(BATCH, repetitions - start))
+                sums, counts = difference_sums(rng, shape, kind, min(BATCH, repetitions - start))
                 flips += int((sign_flip_test(sums, flips=RESAMPLES, seed=start) <= ALPHA).sum())
                 for sample in bootstrap_means(sums, counts + 0 * sums, resamples=RESAMPLES, seed=start):
                     assert sample is not None
@@ -222,7 +222,7 @@ def gate(repetitions: int) -> Iterator[Measurement]:
         for kind in ("normal", "skewed"):
             rng, fails, passes = stream(table, shape, kind), 0, 0
             for start in range(0, repetitions, BATCH):
-                sums, counts = differences(rng, shape, kind, min(BATCH, repetitions - start), shift=-0.1)
+                sums, counts = difference_sums(rng, shape, kind, min(BATCH, repetitions - start), shift=-0.1)
                 for sample in bootstrap_means(sums, counts + 0 * sums, resamples=RESAMPLES, seed=start):
                     assert sample is not None
                     fails += drop_p(sample, 0.1) <= ALPHA
@@ -254,7 +254,7 @@ def promised_power(repetitions: int) -> Iterator[Measurement]:
                             b = observe(latent[1], kind) * (rng.random(b.size) > effect / 0.7)
                             flipped += sign_flip_exact(np.bincount(shape.clusters, b - a)) <= ALPHA
                     else:
-                        sums, _ = differences(rng, shape, kind, count, shift=-effect)
+                        sums, _ = difference_sums(rng, shape, kind, count, shift=-effect)
                         hits += int((sign_flip_test(sums, flips=RESAMPLES, seed=start) <= ALPHA).sum())
                 value = hits / repetitions - promised
                 yield Measurement(table, f"{kind}, {promised:.0%} promised", str(shape), value, -0.03, 0.03)
@@ -280,7 +280,7 @@ def promised_margin(repetitions: int) -> Iterator[Measurement]:
                         a, b = observe(simulate(rng, shape), kind)
                         hits += non_inferiority_p(rate_difference(a, b, shape.clusters), margin) <= ALPHA
                 else:
-                    sums, counts = differences(rng, shape, kind, count)
+                    sums, counts = difference_sums(rng, shape, kind, count)
                     for sample in bootstrap_means(sums, counts + 0 * sums, resamples=RESAMPLES, seed=start):
                         assert sample is not None
                         hits += non_inferiority_p(sample, margin) <= ALPHA

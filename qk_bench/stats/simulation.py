@@ -77,7 +77,7 @@ def stream(*key: object) -> Generator:
     return np.random.default_rng(zlib.crc32(repr(key).encode()))
 
 
-def differences(rng: Generator, shape: Shape, kind: Kind, count: int, shift: float = 0.0) -> tuple[Floats, Floats]:
+def difference_sums(rng: Generator, shape: Shape, kind: Kind, count: int, shift: float = 0.0) -> tuple[Floats, Floats]:
     """Cluster sums (G, count) and counts (G, 1) of B - A in so many simulated runs, B shifted."""
     codes = shape.clusters
     sums = np.empty((shape.n_clusters, count))
