@@ -78,7 +78,10 @@ class QueryKontextEditor(Model):
         from qk_model.model import QueryKontext
 
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = QueryKontext.from_pretrained(self.folder).to(self.device)
+        model = QueryKontext.from_pretrained(self.folder).requires_grad_(False)
+        if self.device.type != "cpu":
+            model.lighten()
+        self.model = model.to(self.device)
 
     def generate(self, requests: Sequence[Request]) -> list[NDArray[np.uint8]]:
         """An image for each request."""

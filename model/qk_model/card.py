@@ -30,7 +30,8 @@ def card(record: dict[str, Any]) -> str:
         f"- {sum(parameters.values()) / 1e6:.2f} M parameters: {sizes}.",
         f"- sha256 of the weights: {record['weights_sha256']}",
         f"- {hours:.2f} hours on {record['measured']['hardware']['processor'] or 'an unnamed processor'}, "
-        f"{record['measured']['hardware']['cores']} cores.",
+        f"{record['measured']['hardware']['cores']} cores: steps, validation and saved states; steps repeated after an "
+        "interruption count once.",
         *_budget(record.get("budget")),
         "",
         "| stage | steps | samples | trained |",

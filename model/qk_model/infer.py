@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qk_bench.records import RegionQuery as Region
 from qk_model.config import Mode
-from qk_model.data import region_query, to_images, to_pixels
+from qk_model.data import region_query, to_device, to_images, to_pixels
 from qk_model.kontext import RegionForm
 from qk_model.model import QueryKontext
 from qk_model.tokenizer import encode
@@ -96,12 +96,12 @@ def prepare(model: Trunk, jobs: Sequence[Job], *, region: RegionForm = "none") -
     ids, mask = encode(model.tokenizer, [job.instruction for job in jobs], model.config.max_text_tokens[mode])
     batch = Batch(
         mode=mode,
-        images=tuple(resize(image, inner).to(device) for image in images),
-        input_ids=ids.to(device),
-        mask=mask.to(device),
+        images=tuple(resize(image, inner) for image in images),
+        input_ids=ids,
+        mask=mask,
         region=region_query([(region, job.region) for job in jobs], model.config.region.mask_grid),
     )
-    return batch, torch.stack([_noise(model, job.seed, inner) for job in jobs]).to(device)
+    return to_device(batch, device), torch.stack([_noise(model, job.seed, inner) for job in jobs]).to(device)
 
 
 def sources(jobs: Sequence[Job]) -> Tensor:

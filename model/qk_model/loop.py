@@ -31,6 +31,9 @@ from qk_model.data import batches, micro_batches, to_device
 from qk_model.log import Log
 from qk_model.recipe import Options, Recipe, write_model
 
+SECONDS = "seconds.json"  # in a state: what its steps took
+SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+
 
 def run(recipe: Recipe, options: Options, *, estimated: bool = False) -> Path | None:
     """Train, or go on training, the stages asked for.
@@ -44,7 +47,8 @@ def run(recipe: Recipe, options: Options, *, estimated: bool = False) -> Path | 
         The final model's folder, once the last stage of the schedule is done.
 
     Raises:
-        UsageError: The folder holds another training, or a stage's predecessor is not there.
+        UsageError: The folder holds another training, a stage's predecessor is not there, or the processes that
+            accelerate started cannot share the training.
     """
     schedule = recipe.loop.schedule
     chosen = [name for name in schedule if options.stage == "all" or options.stage in (name, name.split("-")[0])]
@@ -56,6 +60,7 @@ def run(recipe: Recipe, options: Options, *, estimated: bool = False) -> Path | 
         mixed_precision=recipe.loop.mixed_precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    _check_processes(recipe, chosen, accelerator)
     _check_plan(options, recipe, accelerator)
     if accelerator.is_main_process and not estimated:
         estimate(recipe, chosen, options.out)
@@ -82,19 +87,19 @@ class _Run:
         self.dataset = recipe.dataset(self.model, name, accelerator.process_index, accelerator.num_processes)
         recipe.initialise(self.model, name, self.dataset)
         self.prepared = recipe.prepare(self.model, name)
-        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        if accelerator.device.type != "cpu" and recipe.loop.mixed_precision == "bf16":
+            self.model.lighten()
+        self.wrapped, *self.optimizers = accelerator.prepare(self.model, *_optimizers(self.model, self.stage))
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]  # on their device by now
         self.ema = EMAModel(self.trained, decay=self.stage.ema_decay, foreach=True)
-        self.optimizers = _optimizers(self.model, self.stage)
-        self.wrapped, *prepared = accelerator.prepare(self.model, *self.optimizers)
-        self.optimizers = list(prepared)
         accelerator.register_for_checkpointing(self.ema)
 
     def run(self) -> None:
         """Train from the newest state, or from the start, to the end of the stage."""
         config, total = self.recipe.loop, self.stage.steps
-        start = self._resume()
+        start, before = self._resume()
         with Log(self.out, self.name, start, self.accelerator.is_main_process) as log:
-            began, seconds = time.monotonic(), 0.0
+            began, seconds = time.monotonic() - before, 0.0
             sums: dict[str, list[float]] = {}
             source = batches(self.dataset, start, config.workers)
             for step in range(start, total):
@@ -111,9 +116,9 @@ class _Run:
                 if done % config.validate_every == 0 or done == total:
                     log.write(done, total, self._validate(), 0.0)
                 if done % config.checkpoint_every == 0 and done < total:
-                    self._save_state(done)
+                    self._save_state(done, time.monotonic() - began)
             wall = time.monotonic() - began
-        self._end(wall, start)
+        self._end(wall)
 
     def _step(self, step: int, batch: Any) -> dict[str, float]:
         """One optimiser step; returns the losses."""
@@ -157,29 +162,37 @@ class _Run:
 
     # ---- states ----
 
-    def _save_state(self, step: int) -> None:
-        """Save everything the rest of the stage depends on; the older state goes when the newer is whole."""
+    def _save_state(self, step: int, seconds: float) -> None:
+        """Save everything the rest of the stage depends on; the older state goes when the newer is whole.
+
+        Args:
+            step: Steps done …
+            seconds: … and what they took, in all sessions.
+        """
         folder = self.out / f"state-{self.name}-{step:07d}"
         partial = self.out / f"partial-{folder.name}"
         if self.accelerator.is_main_process:
             shutil.rmtree(partial, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(partial))
+        self.accelerator.wait_for_everyone()  # each process has written its share
         if self.accelerator.is_main_process:
+            (partial / SECONDS).write_text(json.dumps(seconds), "utf-8")
             os.replace(partial, folder)
             for old in self.out.glob("state-*"):
                 if old != folder:
                     shutil.rmtree(old)
 
-    def _resume(self) -> int:
-        """Load the newest state of this stage, if there is one. Returns the step to go on with."""
+    def _resume(self) -> tuple[int, float]:
+        """Load the newest state of this stage, if there is one. Returns the step to go on with, and the seconds so far."""
         found = sorted(self.out.glob(f"state-{self.name}-[0-9]*"))
         if not found:
-            return 0
+            return 0, 0.0
         self.accelerator.load_state(str(found[-1]))
-        return int(found[-1].name.rsplit("-", 1)[1])
+        self.ema.to(self.accelerator.device)  # accelerate loads it to the CPU
+        return int(found[-1].name.rsplit("-", 1)[1]), json.loads((found[-1] / SECONDS).read_text("utf-8"))
 
-    def _end(self, wall: float, start: int) -> None:
+    def _end(self, wall: float) -> None:
         """Keep the averaged weights, and leave the model for the next stage."""
         self.ema.copy_to(self.trained)
         self.recipe.finish(self.model, self.name, self.prepared, self.dataset)
@@ -187,11 +200,7 @@ class _Run:
             partial = self.out / f"partial-after-{self.name}"
             shutil.rmtree(partial, ignore_errors=True)
             self.model.save_pretrained(partial)
-            measured = {
-                "seconds": round(wall, 1),
-                "from_step": start,
-                "trained_parameters": sum(p.numel() for p in self.trained),
-            }
+            measured = {"seconds": round(wall, 1), "trained_parameters": sum(p.numel() for p in self.trained)}
             (partial / "measured.json").write_text(json.dumps(measured), "utf-8")
             os.replace(partial, self.out / f"after-{self.name}")
             for old in self.out.glob("state-*"):
@@ -255,6 +264,22 @@ def _seed(*parts: object) -> int:
 
 
 # ---- plan and estimate ----
+
+
+def _check_processes(recipe: Recipe, names: Sequence[str], accelerator: Accelerator) -> None:
+    """Refuse processes that would not train the same model as one does."""
+    if accelerator.distributed_type in SHARDED:
+        raise UsageError(
+            f"{accelerator.distributed_type.value} divides a model among processes, and here each holds the whole of it",
+            "accelerate launch with --multi_gpu",
+        )
+    count = accelerator.num_processes
+    for name in names:
+        if recipe.stages[name].batch_size % count:
+            raise UsageError(
+                f"stage {name}: a batch of {recipe.stages[name].batch_size} does not divide among {count} processes",
+                "choose another --num_processes or batch_size",
+            )
 
 
 def _check_plan(options: Options, recipe: Recipe, accelerator: Accelerator) -> None:

@@ -16,10 +16,8 @@ from qk_model.tokenizer import build_tokenizer
 from qk_model.vlm import QwenVLM
 
 CARD_BYTES = 32e9  # the card the article names
-BF16, TRAINED = (
-    2,
-    4 + 4 + 8 + 4,
-)  # bytes a parameter: frozen in bf16; trained in fp32 with gradient, two moments and an average
+BF16 = 2  # bytes a parameter, as a model is saved
+BESIDE = 4 + 8 + 4  # bytes beside a trained parameter: gradient, two moments and an average
 
 # What is published of each part, as far as it is known (second-hand for the paper's sizes).
 PUBLISHED: dict[str, tuple[str, str]] = {
@@ -52,7 +50,7 @@ def tables(name: str) -> list[Table]:
         f"query-kontext, preset {name}: parts (in use: at inference; the light head is stage 1's and dropped after it)"
     )
     columns = ("part", "class", "parameters", "bf16", "paper", "article")
-    return [Table(title, columns, tuple(rows)), _stages(preset, sum(in_use.values())), _tokens(preset)]
+    return [Table(title, columns, tuple(rows)), _memory(preset), _tokens(preset)]
 
 
 def count(preset: Preset) -> dict[str, int]:
@@ -63,27 +61,32 @@ def count(preset: Preset) -> dict[str, int]:
     return {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts().items() if part is not None}
 
 
-def _stages(preset: Preset, in_use: int) -> Table:
-    """Memory of inference and of each stage: weights, gradients, moments and averages."""
-    rows = [("inference", "-", _short(in_use), _gb(in_use * BF16), _fits(in_use * BF16))]
+def _memory(preset: Preset) -> Table:
+    """Memory on an accelerator, of inference and of each stage: weights, gradients, moments and averages."""
+    with torch.device("meta"):
+        model = _scratch(preset).requires_grad_(False)
+    rows = [("inference", *_held(model))]
     for name in preset.training.schedule:
-        stage = preset.training.stages[name]
         with torch.device("meta"):
             model = _scratch(preset)
             bare = dataclasses.replace(preset, model=dataclasses.replace(preset.model, head=_bare(preset.model.head)))
-            stages.prepare(model, bare, stage)
-            if stage.denoiser == "head":
-                del model.mmdit  # not loaded before stage 2
-        held = list(model.parameters())
-        trained = sum(p.numel() for p in held if p.requires_grad)
-        memory = sum(p.numel() * (TRAINED if p.requires_grad else BF16) for p in held)
-        rows.append(
-            (f"stage {name}", _short(trained), _short(sum(p.numel() for p in held)), _gb(memory), _fits(memory))
-        )
+            stages.prepare(model, bare, preset.training.stages[name])
+        rows.append((f"stage {name}", *_held(model)))
     title = (
-        "memory before activations: 2 bytes a frozen parameter, 20 a trained one (weight, gradient, moments, average)"
+        "memory on an accelerator, before activations: frozen library classes in bf16, all else in float32; 16 bytes more"
+        " a trained parameter (gradient, moments, average)"
     )
     return Table(title, ("", "trained", "resident", "memory", "one 32 GB card"), tuple(rows))
+
+
+def _held(model: QueryKontext) -> tuple[str, ...]:
+    """Trained and resident parameters of a model, and the memory that they take on an accelerator."""
+    model.lighten()
+    parameters = list(model.parameters())
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    memory = sum(p.numel() * p.element_size() for p in parameters) + BESIDE * trained
+    resident = sum(p.numel() for p in parameters)
+    return _short(trained) if trained else "-", _short(resident), _gb(memory), _fits(memory)
 
 
 def _tokens(preset: Preset) -> Table:

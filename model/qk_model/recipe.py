@@ -36,7 +36,7 @@ class Recipe(ABC):
     """A model, its stages, and what becomes of it in each.
 
     Models are `nn.Module`s with a `tokenizer`; `forward(batch, told, seed)`, which returns losses, `loss` among them;
-    `parts()`, its parts by name; and `save_pretrained(folder, dtype)`.
+    `parts()`, its parts by name; `save_pretrained(folder, dtype)`; and `lighten()`, for accelerators.
 
     Attributes:
         name: As `qkbench train` knows it.

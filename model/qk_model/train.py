@@ -75,7 +75,8 @@ class QueryKontextRecipe(Recipe):
     def finish(self, model: QueryKontext, name: str, prepared: Adapters, dataset: TrainingBatches) -> None:
         """Standardise the autoencoder's latents; merge the adapters."""
         if self.stages[name].objective == "vae":
-            _autoencoder(model).standardise(_first_images(dataset))
+            autoencoder = _autoencoder(model)
+            autoencoder.standardise(_first_images(dataset).to(autoencoder.shift.device))
         finish(model, prepared)
 
     def validate(self, model: QueryKontext, name: str, samples: int) -> dict[str, Any]:

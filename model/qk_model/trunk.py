@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from qk_model import flow, vae
 from qk_model.config import Mode, ModelConfig
 from qk_model.kontext import Connector, KontextTokens, RegionQuery
+from qk_model.mmdit import FluxMMDiT
 from qk_model.vlm import LeanVLM, QwenVLM
 
 if TYPE_CHECKING:
@@ -83,6 +85,17 @@ class Trunk(nn.Module):
     latent_channels: int
     factor: int  # pixels a side of one latent position
     tokenizer: PreTrainedTokenizerFast
+
+    def lighten(self) -> None:
+        """Hold the frozen weights of the library classes in bf16, in which their authors ship them.
+
+        For accelerators, under autocast. What is trained, small or of the lean block stays as it is, and so do buffers.
+        """
+        for part in self.children():
+            if isinstance(part, QwenVLM | AutoencoderKL | FluxMMDiT):
+                for parameter in part.parameters():
+                    if not parameter.requires_grad:
+                        parameter.data = parameter.data.bfloat16()
 
     def understand(self, batch: Batch) -> Context:
         """Run the VLM and the connector."""

@@ -11,7 +11,7 @@ from qk_model.adapter import QueryKontextEditor
 from qk_model.config import PRESETS, Preset, load_preset
 from qk_model.digest import weights_digest
 from qk_model.model import QueryKontext
-from qk_model.parameters import count, tables
+from qk_model.parameters import _memory, count, tables
 from qk_tasks.scenes import SUITE
 from typer.testing import CliRunner
 
@@ -108,6 +108,17 @@ def test_every_preset_has_its_tables(name: str) -> None:
         *(f"stage {s}" for s in load_preset(name).training.schedule),
     ]
     assert len(tokens.rows) == 2
+
+
+def test_memory_is_that_of_the_weights_as_they_are_held(library: Preset) -> None:
+    sizes = {name: part for name, part in count(library).items() if name != "head"}
+    halves = dict.fromkeys(("vlm", "vae", "mmdit"), 2)  # bytes a frozen parameter; of others 4, and 20 of a trained one
+    trained = dict.fromkeys(library.training.stages["2"].trained, 20)
+    inference, _, second, _ = _memory(library).rows
+    assert inference[3] == f"{sum(n * halves.get(name, 4) for name, n in sizes.items()) / 1e6:.2f} MB"
+    assert second[3] == f"{sum(n * (halves | trained).get(name, 4) for name, n in sizes.items()) / 1e6:.2f} MB"
+    micro = count(load_preset("micro"))
+    assert tables("micro")[1].rows[0][3] == f"{4 * (sum(micro.values()) - micro['head']) / 1e6:.2f} MB"
 
 
 def test_counting_allocates_nothing() -> None:
