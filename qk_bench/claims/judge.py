@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 
 from qk_bench.claims.measure import CONFIDENCE, Absent, measure
@@ -27,9 +28,12 @@ def judge(file: ClaimFile, runs: Sequence[Run], names: dict[str, str]) -> ClaimR
         runs: The runs to judge by; of several that can test a claim the one with the most clusters decides.
         names: By role, the model that stands for it, where the user says so.
     """
-    for role in names:
+    models = sorted({model for run in runs for model in run.models})
+    for role, name in names.items():
         if role not in file.roles:
             raise UsageError(f"no claim speaks of {role!r}", f"roles: {', '.join(file.roles)}")
+        if runs and name not in models and not fnmatch.filter(models, name):
+            raise UsageError(f"no run has a model {name!r} for {role}", f"models: {', '.join(models)}")
     return ClaimReport(
         subject=file.subject,
         confidence=CONFIDENCE,

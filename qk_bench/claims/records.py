@@ -27,15 +27,20 @@ class Role(Record):
     """A system that claims speak of, and which models of a run stand for it."""
 
     description: str
-    models: tuple[str, ...] = Field(description="models in runs, shell patterns allowed; the first match counts")
+    models: tuple[str, ...] = Field(
+        description="models in runs, shell patterns allowed; the first pattern that fits counts, and must fit one only"
+    )
     parameters: float | None = Field(default=None, description="its size as published")
 
 
 class Says(Record):
     """A statement in a form that can be measured."""
 
-    metric: str = Field(description="id of a metric, `*` for any part; or `latency` (seconds an image) or `parameters`")
-    task: str = Field(default="all", description="a task of the run, or `all`")
+    metric: str = Field(
+        description="id of a metric, `*` for any part; or `latency` (seconds an image), `peak-memory` (bytes) or "
+        "`parameters`"
+    )
+    task: str = Field(default="all", description="a task of the run, `*` for any part; or `all`")
     model: str = Field(description="a role")
     baseline: str | None = Field(default=None, description="a role; needed for differences and relative changes")
     measure: Measure = "value"
@@ -55,9 +60,18 @@ class Says(Record):
 class Derivation(Record):
     """How a figure should follow from other figures of the sources."""
 
-    relation: Relation = Field(description="`relative change`: from the second to the first; `mean`: of all")
+    relation: Relation = Field(
+        description="`relative change`: from the second to the first; `mean`: of all; `equal`: to the one named"
+    )
     of: tuple[str, ...] = Field(min_length=1, description="ids of claims with `says`")
     tolerance: float = Field(gt=0, description="what rounding may account for")
+
+    @model_validator(mode="after")
+    def _count(self) -> Self:
+        needed = {"relative change": 2, "equal": 1}.get(self.relation, len(self.of))
+        if len(self.of) != needed:
+            raise ValueError(f"`{self.relation}` is of {needed} claim{'s' * (needed > 1)}, not of {len(self.of)}")
+        return self
 
 
 class Claim(Record):
@@ -98,7 +112,7 @@ class ClaimFile(Record):
         ids = [c.id for c in self.claims]
         if twice := {i for i in ids if ids.count(i) > 1}:
             raise ValueError(f"claim {min(twice)} is there twice")
-        with_value = {c.id for c in self.claims if c.says is not None}
+        with_value = {c.id: c.says.value for c in self.claims if c.says is not None}
         for claim in self.claims:
             if claim.source not in self.sources:
                 raise ValueError(f"claim {claim.id}: source {claim.source!r} is not declared")
@@ -111,6 +125,9 @@ class ClaimFile(Record):
             for other in (o for d in claim.follows_from for o in d.of):
                 if other not in with_value or claim.says is None:
                     raise ValueError(f"claim {claim.id}: follows_from needs `says` here and in {other!r}")
+            for derivation in claim.follows_from:
+                if derivation.relation == "relative change" and with_value[derivation.of[1]] == 0:
+                    raise ValueError(f"claim {claim.id}: no relative change from {derivation.of[1]!r}, which is 0")
         return self
 
 
@@ -118,9 +135,11 @@ class Measurement(Record):
     """What one run says of a claim. Numbers that are not finite are null: an interval without that end."""
 
     run: str
+    metric: str = Field(description="id of the metric that was taken")
     model: str
     baseline: str | None
     suites: tuple[str, ...]
+    tasks: tuple[str, ...]
     value: float
     low: float | None
     high: float | None

@@ -17,13 +17,14 @@ _HEAD = ["claim", "published", "measured", "n", "verdict", "test", "why"]
 def print_table(report: ClaimReport, console: Console) -> None:
     """Print for a terminal."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in _HEAD:
         table.add_column(name)
     for verdict in report.verdicts:
-        table.add_row(*map(plain, _row(verdict)))
+        table.add_row(*(escape(plain(cell)) for cell in _row(verdict)))
     console.print(table)
     console.print(_summary(report), markup=False)
 
@@ -36,7 +37,7 @@ def markdown(report: ClaimReport) -> str:
         c = v.claim
         quote = " ".join(c.quote.split())
         parts += ["", f"## {markdown_safe(c.id)}: {v.verdict}", "", f"> {markdown_safe(quote)}", ""]
-        test = f"{v.measurement.kind}; {v.measurement.scale or 'the same'}" if v.measurement else ""
+        test = f"{_kind(v.measurement)}; {v.measurement.scale or 'the same'}" if v.measurement else ""
         lines = [
             f"Source: {v.source.title} ({v.source.kind}{', ' + v.source.reference if v.source.reference else ''})",
             f"Published: {_published(c.says)}",
@@ -59,7 +60,7 @@ def _summary(report: ClaimReport) -> str:
 
 def _row(v: ClaimVerdict) -> list[str]:
     m = v.measurement
-    n, kind = (str(m.n), m.kind) if m is not None else ("", "")
+    n, kind = (str(m.n), _kind(m)) if m is not None else ("", "")
     return [v.claim.id, _published(v.claim.says), _measured(m), n, v.verdict, kind, v.reason]
 
 
@@ -77,4 +78,9 @@ def _measured(m: Measurement | None) -> str:
     if m is None:
         return ""
     ends = ", ".join("∞" if end is None else f"{end:.4g}" for end in (m.low, m.high))
-    return f"{m.value:.4g} [{ends}]"
+    against = f" against {m.baseline}" if m.baseline else ""
+    return f"{m.metric} of {m.model}{against}: {m.value:.4g} [{ends}]"
+
+
+def _kind(m: Measurement) -> str:
+    return f"{m.kind} on {', '.join(m.tasks)}" if m.tasks else m.kind

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from simulated import simulate, write_run
@@ -16,7 +18,7 @@ from qk_bench.claims.load import installed, read
 from qk_bench.claims.records import ClaimFile, ClaimVerdict, Says
 from qk_bench.cli import app
 from qk_bench.compare.scores import load_run
-from qk_bench.errors import UsageError
+from qk_bench.errors import DamagedRunError, UsageError
 
 CLAIMS = {
     "format": "qk-bench claims",
@@ -47,13 +49,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tasks = {t: simulate(300, rates, key=i, drifts=drifts) for i, t in enumerate(("color_swap", "removal"))}
     same = {"suite": "scenes", "suite_version": "1", "split": "test", "resolution": 64, "task": "removal"}
     sets = [
-        {**same, "metric": "fid[n=50]", "model": m, "value": v, "low": v - 1, "high": v + 1, "n": 90, "status": "ok",
-        "reason": ""} for m, v in (("base", 20.0), ("qk:micro", 10.0))
+        {**same, "metric": f"{c}[n=50]", "column": c, "model": m, "value": v, "low": v - 1, "high": v + 1, "n": 90,
+        "status": "ok", "reason": ""} for c in ("fid", "kid", "kid-tf") for m, v in (("base", 20.0), ("qk:micro", 10.0))
+    ]  # fmt: skip
+    spread = {"metric": "stability[ciede2000]", "column": "stability[ciede2000]", "status": "ok", "reason": ""}
+    sets += [
+        {**same, **spread, "task": t, "model": m, "value": v, "low": v - 1, "high": v + 1, "n": n}
+        for t, n in (("color_swap", 300), ("removal", 100)) for m, v in (("base", n / 10), ("qk:micro", n / 100 + 2))
     ]  # fmt: skip
     path = write_run(tmp_path_factory.mktemp("claims") / "run", tasks, aggregates=sets)
     timings = [
         {"model": m, "suite": "scenes", "task": t, "sample_id": f"{t}-{i:06d}",
-         "seed": s, "seconds": seconds * 2, "requests": 2}
+         "seed": s, "seconds": seconds * 2, "requests": 2, "peak_memory_bytes": 3_000 + i}
         for m, seconds in (("base", 0.1), ("qk:micro", 0.12)) for t in tasks for i in range(300) for s in range(3)
     ]  # fmt: skip
     (path / "timings.jsonl").write_text("".join(json.dumps(t) + "\n" for t in timings))
@@ -77,13 +84,17 @@ def _verdict(run: Path, claim: dict[str, object]) -> ClaimVerdict:
         (_says(-0.3, metric="drift", baseline="old", measure="relative change", bound="at most"), "supported"),
         (_says(-0.5, metric="fid*", baseline="old", measure="relative change", margin=0.2), "supported"),
         (_says(0.2, metric="latency", baseline="old", measure="relative change", margin=0.05), "supported"),
+        (_says(3299, metric="peak-memory", bound="at most"), "supported"),
+        (_says(4.5, metric="stability*", margin=1.1), "supported"),  # (300 · 5 + 100 · 3) / 400
+        (_says(0.8, task="remov*"), "supported"),
     ],
 )
 def test_verdict_compares_the_interval_with_the_claim(run: Path, claim: dict[str, object], verdict: str) -> None:
     found = _verdict(run, claim)
     assert found.verdict == verdict, found
     assert found.measurement is not None
-    assert found.measurement.low < found.measurement.high or claim["says"]["metric"] == "latency"  # type: ignore[index]
+    exact = claim["says"]["metric"] in ("latency", "peak-memory")  # type: ignore[index]
+    assert found.measurement.low < found.measurement.high or exact
 
 
 def test_a_bound_is_met_only_by_the_whole_interval() -> None:
@@ -100,6 +111,8 @@ def test_a_bound_is_met_only_by_the_whole_interval() -> None:
         (_says(0.5, metric="geneval"), "has no metric geneval"),
         (_says(0.5, task="insertion"), "has no task insertion"),
         (_says(1e8, metric="parameters"), "does not declare its parameters"),
+        (_says(10.0, metric="fid*", task="layout"), "no fid* of qk:micro with an interval on layout"),
+        (_says(10.0, metric="kid*"), "fits several metrics of"),
         ({"untestable": "no data was published"}, "no data was published"),
     ],
 )
@@ -141,6 +154,56 @@ def test_a_small_model_does_not_contradict_the_size_of_the_published_one() -> No
     assert "M parameters instead of 130 M" in found.reason
 
 
+def test_a_metric_of_whole_sets_that_is_no_mean_is_not_pooled_over_tasks(run: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(run / "aggregates.parquet").to_pylist()
+    rates, drifts = {"base": 0.6, "qk:micro": 0.8}, {"base": 2.0, "qk:micro": 1.0}
+    tasks = {t: simulate(20, rates, drifts=drifts) for t in ("color_swap", "removal")}
+    sets = [{**row, "task": t} for t in tasks for row in rows if row["column"] == "fid"]
+    both = write_run(tmp_path / "both", tasks, aggregates=sets)
+    assert "(color_swap, removal): the claim must name one" in _verdict(both, _says(10.0, metric="fid*")).reason
+    assert "several metrics" in _verdict(write_run(tmp_path / "none", tasks), _says(10.0, metric="*")).reason
+    unlike = [row if row["model"] == "base" else {**row, "metric": "fid[n=49]"} for row in sets]
+    other = write_run(tmp_path / "unlike", tasks, aggregates=unlike)
+    says = _says(0.5, metric="fid*", task="removal", baseline="old", measure="relative change")
+    assert "fid[n=49] and fid[n=50]" in _verdict(other, says).reason
+
+
+def test_one_model_stands_for_one_role_and_one_only(run: Path, tmp_path: Path) -> None:
+    against = _says(0.0, baseline="old", measure="difference", bound="at least")
+    found = judge(_file(against), [load_run(run)], {"old": "qk:micro"}).verdicts[0]
+    assert found.verdict == "not testable here"
+    assert "qk:micro stands for both new and old" in found.reason
+    two = load_run(write_run(tmp_path / "two", {"t": simulate(20, {"qk:a": 0.5, "qk:b": 0.9, "base": 0.5})}))
+    assert "several models for new: qk:a, qk:b; say which with --model new=MODEL" in _verdict(two.path, against).reason
+    measured = judge(_file(against), [two], {"new": "qk:b"}).verdicts[0].measurement
+    assert measured is not None
+    assert (measured.metric, measured.model, measured.baseline) == ("success", "qk:b", "base")
+
+
+def test_a_partial_run_is_judged_on_what_there_is_and_says_so(tmp_path: Path) -> None:
+    tasks = {"t": simulate(40, {"base": 0.5}), "u": simulate(40, {"base": 0.5, "qk": 0.9})}
+    run = write_run(tmp_path / "r", tasks, progress="partial")
+    against = {"baseline": "old", "measure": "difference", "bound": "at least"}
+    assert "sample sets differ: scenes/t" in _verdict(run, _says(0.0, **against)).reason  # qk has no row of t
+    measured = _verdict(run, {**_says(0.0, task="u", **against), "suites": ["scenes"]}).measurement
+    assert measured is not None
+    assert measured.tasks == ("u",)
+    assert measured.kind == "analogue"
+    assert "is partial" in measured.scale
+
+
+def test_timings_are_read_whole_or_refused(run: Path, tmp_path: Path) -> None:
+    claim = _says(0.2, metric="latency", baseline="old", measure="relative change", margin=0.05)
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    lines = (copy / "timings.jsonl").read_text().splitlines(keepends=True)
+    other = json.dumps({**json.loads(lines[-1]), "suite": "photo", "seconds": 9e9})
+    (copy / "timings.jsonl").write_text("".join(lines) + f"{other}\n" + lines[0][:20])  # another suite's; torn off
+    assert _verdict(copy, claim).verdict == "supported"
+    (copy / "timings.jsonl").write_text(lines[0] + "{}\n")
+    with pytest.raises(DamagedRunError, match=f"line at byte {len(lines[0])} is not a timing"):
+        _verdict(copy, claim)
+
+
 def test_of_several_runs_the_one_with_most_clusters_decides(run: Path, tmp_path: Path) -> None:
     small = write_run(tmp_path / "small", {"removal": simulate(20, {"qk:micro": 0.1})})
     found = judge(_file(_says(0.8)), [load_run(small), load_run(run)], {}).verdicts[0]
@@ -154,6 +217,8 @@ def test_the_user_may_say_which_model_stands_for_a_role(run: Path) -> None:
     assert found.verdict == "supported"
     with pytest.raises(UsageError, match="no claim speaks of 'nwe'"):
         judge(_file(_says(0.6)), [], {"nwe": "base"})
+    with pytest.raises(UsageError, match="no run has a model 'bsae' for new"):
+        judge(_file(_says(0.6)), [load_run(run)], {"new": "bsae"})
 
 
 def test_failures_count_against_a_success_claim(tmp_path: Path) -> None:
@@ -173,14 +238,26 @@ def test_shipped_claims_are_found_whole_and_name_the_inconsistencies() -> None:
     assert verdicts["article-fid-reduction"].verdict == "not testable here"
     assert "the sources disagree" in verdicts["article-parameters"].reason
     assert all(v.reason for v in verdicts.values())
+    for claim in (c for c in file.claims if c.says is not None):
+        of_paper = file.sources[claim.source].kind != "article" and claim.id != "notes-gate-drift"  # which restates it
+        for role in (claim.says.model, claim.says.baseline):  # type: ignore[union-attr]
+            if role in ("query-kontext", "query-kontext-paper", "single-stage", "single-stage-paper"):
+                assert role.endswith("-paper") == of_paper, claim.id
 
 
 def test_report_is_markdown_with_quotations_and_json_without_nan(run: Path) -> None:
     page = CliRunner().invoke(app, ["claims", str(run), "--format", "markdown"])
     assert page.exit_code == 0
     assert "> 6.2M extra parameters" in page.stdout
+    assert "judge-overall[viescore*" in CliRunner().invoke(app, ["claims", str(run)]).stdout  # no markup of rich's
     data = json.loads(CliRunner().invoke(app, ["claims", str(run), "--format", "json"]).stdout)
     assert data[0]["format"] == "qk-bench claim report"
+
+
+def _derived(relation: str, *of: str) -> list[dict[str, object]]:
+    base = {"source": "paper", "quote": "q", "data": "d"}
+    derivation = {"relation": relation, "of": list(of), "tolerance": 0.1}
+    return [{"id": "c0", **base, **_says(0.0)}, {"id": "c1", **base, **_says(0.5), "follows_from": [derivation]}]
 
 
 @pytest.mark.parametrize(
@@ -190,6 +267,9 @@ def test_report_is_markdown_with_quotations_and_json_without_nan(run: Path) -> N
         ({"claims": [{"id": "a", "source": "paper", "quote": "q", "data": "d"}]}, "claims.0"),
         ({"claims": [{"id": "a", "source": "paper", "quote": "q", "data": "d", "untestable": "u"}] * 2}, "there twice"),
         ({"format": "other"}, "format"),
+        ({"claims": _derived("relative change", "c0")}, "of 2 claims, not of 1"),
+        ({"claims": _derived("equal", "c0", "c0")}, "of 1 claim, not of 2"),
+        ({"claims": _derived("relative change", "c1", "c0")}, "from 'c0', which is 0"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_claim_file_is_one_line_with_the_field(
