@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from qk_bench.manifest import Manifest, MetricSpec, ModelSpec, RunSpec, SuiteSpec, TaskSpec
+from qk_bench.manifest import Aggregate, Manifest, MetricSpec, ModelSpec, RunSpec, SuiteSpec, TaskSpec
 from qk_bench.records import MetricColumn, ModelCard
 from qk_bench.run.tables import score_schema
 from qk_bench.store import RunDirectory
@@ -62,6 +62,7 @@ def write_run(
     privileged: Sequence[str] = (),
     aggregates: Sequence[Mapping[str, Any]] = (),
     progress: Literal["partial", "complete"] = "complete",
+    code: str = "",
 ) -> Path:
     """Write a run directory.
 
@@ -80,6 +81,7 @@ def write_run(
         privileged: Models that see the answer.
         aggregates: Rows of `aggregates.parquet`.
         progress: Status of the run.
+        code: Hash of the file that the metrics beside success were named by; empty for none.
     """
     path.mkdir(parents=True)
     models = list(dict.fromkeys(model for by_model in tasks.values() for model in by_model))
@@ -115,16 +117,18 @@ def write_run(
                             rows[name].append(row[name])
     pq.write_table(pa.table(rows, schema=score_schema()), path / "scores.parquet")
     if aggregates:
-        pq.write_table(pa.Table.from_pylist([dict(row) for row in aggregates]), path / "aggregates.parquet")
+        whole = [Aggregate.model_validate(row).model_dump() for row in aggregates]
+        pq.write_table(pa.Table.from_pylist(whole), path / "aggregates.parquet")
     (path / "outcomes.jsonl").write_text("".join(f"{line}\n" for line in outcomes))
-    columns = tuple(COLUMNS[m] for m in metrics)
-    extra = tuple(MetricColumn(id=m, direction="lower") for m in dict.fromkeys(a["metric"] for a in aggregates))
+    beside = tuple(COLUMNS[m] for m in metrics if m != "success")
+    extra = tuple(MetricColumn(id=m, direction="lower") for m in dict.fromkeys(a["column"] for a in aggregates))
     spec = RunSpec(
         suites=(SuiteSpec(ref="scenes", name="scenes", version=suite_version, digest=suite_digest),),
         tasks=tuple(TaskSpec(suite="scenes", task=t, indices=((first, first + 1),)) for t in tasks),
         models=tuple(ModelSpec(ref=m, card=ModelCard(name=m, version="1", privileged=m in privileged)) for m in models),
         metrics=(
-            MetricSpec(ref="simulated", kinds=("edit",), columns=columns),
+            MetricSpec(ref="success", kinds=("edit",), columns=(COLUMNS["success"],)),
+            *((MetricSpec(ref="simulated", code=code, kinds=("edit",), columns=beside),) if beside else ()),
             *((MetricSpec(ref="set", whole_set=True, kinds=("edit",), columns=extra),) if extra else ()),
         ),
         seeds=tuple(range(n_seeds)),

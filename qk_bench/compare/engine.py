@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -48,17 +49,34 @@ class Question:
     alpha: float = 0.05
 
     def columns(self) -> dict[str, MetricColumn]:
-        """The metric columns that all entrants' runs declare alike, by id.
+        """The metric columns that all entrants' runs declare alike and one code computed, by id.
 
         Raises:
-            NotComparableError: A metric has another direction or unit in another run.
+            NotComparableError: A metric has another direction or unit in another run, or one that is asked for was
+                computed by another file there.
         """
         first, *others = (e.run.columns for e in self.field.entrants)
         for other in others:
             for name in first.keys() & other.keys():
                 if (first[name].direction, first[name].unit) != (other[name].direction, other[name].unit):
                     raise NotComparableError(f"metric {name} has another direction or unit in another run")
-        return {name: c for name, c in first.items() if all(name in other for other in others)}
+        unlike = self.unlike_code()
+        for name in sorted((self.metrics | set(self.margins or ())) & unlike.keys()):
+            raise NotComparableError(
+                f"metric {name} was computed by another file in {unlike[name]}", "score both runs with one file"
+            )
+        return {name: c for name, c in first.items() if name not in unlike and all(name in other for other in others)}
+
+    def unlike_code(self) -> dict[str, Path]:
+        """The metrics that files of unlike content computed, each with a run whose file is not the first run's."""
+        first, *others = (e.run for e in self.field.entrants)
+        code = first.metric_code
+        return {
+            name: other.path
+            for other in others
+            for name, sha in other.metric_code.items()
+            if code.get(name, sha) != sha
+        }
 
 
 @dataclass(frozen=True)
@@ -82,9 +100,9 @@ def blocks_of(field: Field) -> list[TaskScores]:
 def compare(question: Question) -> Report:
     """Answer a question."""
     columns = question.columns()
-    _check_names(question, columns)
-    results: list[_Result] = []
     blocks = blocks_of(question.field)
+    check_names(question, columns, blocks)
+    results: list[_Result] = []
     hypotheses = len(question.family) * len(blocks) * max(1, len(columns))
     flips = max(FLIPS, math.ceil(1.2 * hypotheses / question.alpha))
     for block in blocks:
@@ -96,14 +114,15 @@ def compare(question: Question) -> Report:
         *_concluded(primary, stats.holm([r.p for r in primary]), "primary", question),
         *_concluded(exploratory, stats.benjamini_hochberg([r.p for r in exploratory]), "exploratory", question),
     ]
-    comparisons += set_metrics(question, columns)
+    of_sets, unlike_sets = set_metrics(question, columns)
+    comparisons += of_sets
     return Report(
         alpha=question.alpha,
         confidence=CONFIDENCE,
         primary_metric=SUCCESS,
         family_size=len(primary),
         exploratory_size=len(exploratory),
-        notes=(*question.field.notes, *_left_out(question, columns)),
+        notes=(*question.field.notes, *_left_out(question, columns), *unlike_sets),
         comparisons=tuple(_in_order(comparisons, question, blocks, columns)),
         rankings=tuple(_rankings(question, primary)),
     )
@@ -115,23 +134,43 @@ def is_rate(values: Floats) -> bool:
 
 
 def _left_out(question: Question, columns: dict[str, MetricColumn]) -> Iterable[str]:
-    """A note on metrics that some of the runs lack."""
+    """Notes on metrics that some of the runs lack, or computed by another file."""
     every = dict.fromkeys(name for e in question.field.entrants for name in e.run.columns)
-    if missing := [name for name in every if name not in columns]:
+    unlike = question.unlike_code()
+    if missing := [name for name in every if name not in columns and name not in unlike]:
         yield f"not in all runs, and left out: {', '.join(missing)}"
+    for name, path in unlike.items():
+        yield f"computed by another file in {path}, and left out: {name}"
 
 
-def _check_names(question: Question, columns: dict[str, MetricColumn]) -> None:
-    tasks = {t.task for t in question.field.tasks} | {ALL_TASKS}
+def check_names(question: Question, columns: dict[str, MetricColumn], blocks: Sequence[TaskScores]) -> None:
+    """Refuse a metric or a task that is not there, and a margin that means nothing.
+
+    Raises:
+        UsageError: The message names the first mistake.
+    """
     for kind, wanted, known in (
         ("metric", question.metrics | set(question.margins or ()), set(columns)),
-        ("task", question.tasks, tasks),
+        ("task", question.tasks, {block.task for block in blocks}),
     ):
         for name in sorted(wanted - known):
             raise UsageError(f"there is no {kind} {name!r} in these runs", f"known: {', '.join(sorted(known))}")
     for name, margin in (question.margins or {}).items():
-        if not margin > 0:
-            raise UsageError(f"the margin of {name} must be above 0, not {margin:g}")
+        check_margin(columns[name], margin)
+
+
+def check_margin(column: MetricColumn, margin: float) -> None:
+    """Refuse a margin that every difference, or none, lies within.
+
+    Raises:
+        UsageError: It is not above 0, or it is as wide as the metric's whole range.
+    """
+    if not margin > 0:
+        raise UsageError(f"the margin of {column.id} must be above 0, not {margin:g}")
+    span = float("inf") if column.low is None or column.high is None else column.high - column.low
+    if margin >= span:
+        mend = f"{margin:g} points are {margin / 100:g}" if span == 1 else "state a smaller one"
+        raise UsageError(f"a margin of {margin:g} tests nothing: {column.id} differs by {span:g} at most", mend)
 
 
 def _wanted(question: Question, block: TaskScores, metric: str, pair: Pair) -> bool:

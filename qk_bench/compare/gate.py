@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qk_bench import stats
-from qk_bench.compare.engine import Pair, Question, blocks_of, is_rate
+from qk_bench.compare.engine import Pair, Question, blocks_of, check_names, is_rate
 from qk_bench.compare.records import Gate, GateCell, GateVerdict, finite
 from qk_bench.compare.scores import TaskScores, codes_of, image_hashes
 from qk_bench.errors import UsageError
@@ -21,14 +21,16 @@ def evaluate(question: Question) -> Gate:
     at once.
 
     Raises:
-        UsageError: No margin is stated, or a metric cannot be gated.
+        UsageError: No margin is stated, a metric cannot be gated, or a task is not there.
     """
     columns = _gated(question)
+    blocks = blocks_of(question.field)
+    check_names(question, question.columns(), blocks)
     cells: list[GateCell] = []
     for pair in question.shown:
         same = _identical_outputs(question, pair)
         for metric, column in columns.items():
-            for block, identical in zip(blocks_of(question.field), same, strict=True):
+            for block, identical in zip(blocks, same, strict=True):
                 if not question.tasks or block.task in question.tasks:
                     cells.append(_cell(question, block, column, metric, pair, identical))
     corrected = stats.holm([1.0 if c.p_drop is None else c.p_drop for c in cells])

@@ -21,6 +21,7 @@ _RANK_HEAD = ["task", "rank", "model", "success"]
 def print_table(report: Report, console: Console) -> None:
     """Print for a terminal."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     for title, head, rows in _sections(report):
@@ -28,7 +29,7 @@ def print_table(report: Report, console: Console) -> None:
         for name in head:
             table.add_column(name, no_wrap=name in ("B - A", "A", "B"))
         for row in rows:
-            table.add_row(*(plain(cell) for cell in row))
+            table.add_row(*(escape(plain(cell)) for cell in row))
         console.print(f"\n{plain(title)}", markup=False)
         console.print(table)
     for line in _footer(report):

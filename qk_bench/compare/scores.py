@@ -80,6 +80,11 @@ class Run:
         """The declared metric columns by id."""
         return {c.id: c for metric in self.manifest.spec.metrics for c in metric.columns}
 
+    @property
+    def metric_code(self) -> dict[str, str]:
+        """By column id, the sha256 of the file that computed it; empty for a metric that was not named by file."""
+        return {c.id: metric.code for metric in self.manifest.spec.metrics for c in metric.columns}
+
 
 def load_run(path: Path) -> Run:
     """Read a finished run.

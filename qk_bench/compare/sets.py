@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qk_bench.compare.records import Comparison, Side
@@ -11,49 +12,74 @@ if TYPE_CHECKING:
     from qk_bench.compare.engine import Question
 
 
-def set_metrics(question: Question, columns: dict[str, MetricColumn]) -> list[Comparison]:
-    """What is asked about metrics of whole sets; they have no paired test."""
-    entrants = question.field.entrants
-    blocks = {(t.suite, t.task): t for t in question.field.tasks}
-    sides: list[dict[tuple[str, str, str], Side]] = [
-        {
-            (row["suite"], row["task"], row["metric"]): entrant.side(
-                row["value"], row["low"], row["high"], row["n"], int(blocks[row["suite"], row["task"]].failed[i].sum())
-            )
-            for row in entrant.run.aggregates
-            if row["model"] == entrant.model and (row["suite"], row["task"]) in blocks
-        }
-        for i, entrant in enumerate(entrants)
-    ]
-    result = []
+@dataclass(frozen=True)
+class _Value:
+    """A model's value of one metric on one task."""
+
+    id: str  # of the value: the column's, completed with what only the set tells, such as its size
+    side: Side
+    whole: bool  # whether the set holds more than the rows that are compared
+
+
+def set_metrics(question: Question, columns: dict[str, MetricColumn]) -> tuple[list[Comparison], list[str]]:
+    """What is asked about metrics of whole sets, which have no paired test, and notes on values that do not compare."""
+    values = [_values(question, i) for i in range(len(question.field.entrants))]
+    found, notes = [], []
     for first, second in question.shown:
-        for key, a in sides[first].items():
+        for key, a in values[first].items():
             suite, task, metric = key
-            b = sides[second].get(key)
+            b = values[second].get(key)
             wanted = (not question.tasks or task in question.tasks) and (
                 not question.metrics or metric in question.metrics
             )
             if b is None or metric not in columns or not wanted:
                 continue
-            column = columns[metric]
-            known = a.value is not None and b.value is not None
-            result.append(
+            if a.id != b.id:
+                notes.append(
+                    f"{suite}/{task}: {a.id} of {a.side.label} and {b.id} of {b.side.label} are of unlike sets, "
+                    "and not compared"
+                )
+                continue
+            difference = None
+            note = f"{a.id} has no value on one side"
+            if a.side.value is not None and b.side.value is not None:
+                difference = b.side.value - a.side.value
+                note = f"{a.id} has no paired test"
+            if a.whole or b.whole:
+                note += "; of the whole sets, not of the rows in common"
+            found.append(
                 Comparison(
                     suite=suite,
                     task=task,
                     metric=metric,
-                    unit=column.unit,
-                    direction=column.direction,
+                    unit=columns[metric].unit,
+                    direction=columns[metric].direction,
                     kind="set",
-                    a=a,
-                    b=b,
-                    difference=b.value - a.value if a.value is not None and b.value is not None else None,
+                    a=a.side,
+                    b=b.side,
+                    difference=difference,
                     family="exploratory",
-                    n=min(a.n, b.n),
+                    n=min(a.side.n, b.side.n),
                     n_clusters=0,
                     without_pair=0,
                     verdict="not tested",
-                    note="a metric of whole sets has no paired test" if known else "no value on one side",
+                    note=note,
                 )
             )
-    return result
+    return found, notes
+
+
+def _values(question: Question, index: int) -> dict[tuple[str, str, str], _Value]:
+    """What an entrant has, by suite, task and column."""
+    entrant = question.field.entrants[index]
+    blocks = {(t.suite, t.task): t for t in question.field.tasks}
+    model = entrant.run.models.index(entrant.model)
+    found = {}
+    for row in entrant.run.aggregates:
+        key = row["suite"], row["task"]
+        if row["model"] == entrant.model and key in blocks:
+            failures = int(blocks[key].failed[index].sum())
+            side = entrant.side(row["value"], row["low"], row["high"], row["n"], failures)
+            whole = int(entrant.run.tasks[key].present[model].sum()) > blocks[key].samples.size
+            found[*key, row["column"]] = _Value(row["metric"], side, whole)
+    return found

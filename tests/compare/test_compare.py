@@ -145,16 +145,49 @@ def test_metrics_of_whole_sets_and_infinite_values_are_shown_but_not_tested(tmp_
     models["a"]["psnr"] = np.where(np.arange(90).reshape(30, 3) == 0, np.inf, 30.0)
     models["b"]["psnr"] = np.full((30, 3), 31.0)
     models["b"]["success"][:4, 0] = np.nan
-    same = {"suite": "scenes", "suite_version": "1", "split": "test", "resolution": 64, "task": "t", "metric": "fid"}
-    sets = [
-        {**same, "model": m, "value": v, "low": v - 1, "high": v + 1, "n": 90, "status": "ok", "reason": ""}
-        for m, v in (("a", 18.2), ("b", 12.4))
-    ]
+    sets = [_of_set("a", 18.2), _of_set("b", 12.4)]
     found = _by_key(_report(str(write_run(tmp_path / "r", {"t": models}, aggregates=sets))))
-    assert found["b", "t", "fid"].difference == pytest.approx(-5.8)
-    assert (found["b", "t", "fid"].a.failures, found["b", "t", "fid"].b.failures) == (0, 4)
-    assert found["b", "t", "fid"].verdict == found["b", "t", "psnr"].verdict == "not tested"
+    fid = found["b", "t", "fid[ref=targets]"]
+    assert fid.difference == pytest.approx(-5.8)
+    assert (fid.a.failures, fid.b.failures) == (0, 4)
+    assert fid.verdict == found["b", "t", "psnr"].verdict == "not tested"
+    assert fid.note == "fid[ref=targets,n=90] has no paired test"
     assert "infinite" in found["b", "t", "psnr"].note
+
+
+def _of_set(model: str, value: float, n: int = 90) -> dict[str, object]:
+    """A row of `aggregates.parquet`, whose id carries N as FID's does."""
+    same = {"suite": "scenes", "suite_version": "1", "split": "test", "resolution": 64, "task": "t"}
+    ids = {"metric": f"fid[ref=targets,n={n}]", "column": "fid[ref=targets]"}
+    interval = {"value": value, "low": value - 1, "high": value + 1}
+    return {**same, **ids, **interval, "model": model, "n": n, "status": "ok", "reason": ""}
+
+
+def test_sets_of_unlike_size_do_not_compare_and_are_named(tmp_path: Path) -> None:
+    sets = [_of_set("a", 18.2), _of_set("b", 12.4, n=86)]
+    report = _report(str(write_run(tmp_path / "r", {"t": simulate(30, {"a": 0.5, "b": 0.7})}, aggregates=sets)))
+    assert {c.metric for c in report.comparisons} == {"success"}
+    (note,) = report.notes
+    assert "fid[ref=targets,n=90] of a and fid[ref=targets,n=86] of b are of unlike sets" in note
+
+
+def test_a_metric_of_whole_sets_is_not_narrowed_to_the_rows_in_common(tmp_path: Path) -> None:
+    scores = {"t": simulate(60, {"m": 0.5})}
+    a = write_run(tmp_path / "a", scores, aggregates=[_of_set("m", 18.2)])
+    b = write_run(tmp_path / "b", scores, first=20, aggregates=[_of_set("m", 12.4)])
+    found = _by_key(compare(between(str(a), str(b), Options(intersect=True))))
+    assert "of the whole sets" in found["b:m", "t", "fid[ref=targets]"].note
+
+
+def test_a_metric_that_another_file_computed_is_never_compared(tmp_path: Path) -> None:
+    scores = {"t": simulate(20, {"m": 0.5}, drifts={"m": 1.0})}
+    a, b = (write_run(tmp_path / name, scores, code=name) for name in "ab")
+    report = compare(between(str(a), str(b), Options()))
+    assert [c.metric for c in report.comparisons] == ["success"]
+    assert report.notes == (f"computed by another file in {b}, and left out: drift",)
+    for asked in (Options(metrics=frozenset(["drift"])), Options(margins={"drift": 0.1})):
+        with pytest.raises(NotComparableError, match=r"drift was computed by another file in .*score both"):
+            compare(between(str(a), str(b), asked))
 
 
 @pytest.mark.parametrize(
@@ -224,6 +257,7 @@ def test_usage_mistakes_are_one_line_that_names_the_mend(run: Path, tmp_path: Pa
         (lambda: between(str(run), str(run), Options()), "are one run"),
         (lambda: within_run(str(tmp_path / "nowhere"), None, Options()), "is not a folder"),
         (lambda: compare(within_run(str(run), None, Options(metrics=frozenset(["sucess"])))), "no metric 'sucess'"),
+        (lambda: compare(within_run(str(run), None, Options(margins={"success": 2}))), "2 points are 0.02"),
     ):
         with pytest.raises(UsageError) as error:
             ask()
@@ -252,7 +286,9 @@ def test_json_holds_no_nan_and_keeps_its_schema(run: Path) -> None:
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>|x\u202e"
-    run = write_run(tmp_path / "r", {"t": simulate(20, {evil: 0.5, "b": 0.7})})
+    run = write_run(tmp_path / "r", {"t [alex,0.1][/x]": simulate(20, {evil: 0.5, "b": 0.7})})
+    table = CliRunner().invoke(app, ["compare", str(run)], catch_exceptions=False).stdout
+    assert "t [alex,0.1][/x]" in table
     page = CliRunner().invoke(app, ["compare", str(run), "--format", "markdown"]).stdout
     assert "<script>" not in page
     assert "\u202e" not in page

@@ -121,6 +121,7 @@ def test_a_gate_says_at_which_level_its_intervals_are(tmp_path: Path) -> None:
         (["drft=1"], "no value per sample"),
         (["hue=1"], "no better or worse"),
         (["success=many"], "not a margin"),
+        (["success=2"], "2 points are 0.02"),
     ],
 )
 def test_a_gate_that_cannot_be_tested_is_bad_usage_not_a_regression(
@@ -133,3 +134,12 @@ def test_a_gate_that_cannot_be_tested_is_bad_usage_not_a_regression(
         evaluate(between(str(a), str(b), Options(margins=parse_margins(margins))))
     assert part in str(error.value)
     assert error.value.exit_code == 2
+
+
+def test_a_gate_that_tests_nothing_does_not_pass(tmp_path: Path) -> None:
+    base = {"t": simulate(20, {"m": 0.8})}
+    a = write_run(tmp_path / "a", base, salt="a")
+    b = write_run(tmp_path / "b", {"t": _injected(base["t"], 1.0)}, salt="b")
+    for tasks in ({"all"}, {"t", "u"}):  # one task is not pooled with others
+        with pytest.raises(UsageError, match=r"no task '(all|u)' in these runs \(known: t\)"):
+            evaluate(between(str(a), str(b), Options(frozenset(tasks), margins={"success": 0.02})))

@@ -129,7 +129,8 @@ def _note(c: Comparison, scale: Scale, sign: int = 1) -> str:
     if c.p_corrected is not None:
         parts.append(f"corrected p {scales.probability(c.p_corrected)} ({c.test}, {c.family} family)")
     verdict = {"better": "worse", "worse": "better"}.get(c.verdict, c.verdict) if sign < 0 else c.verdict
-    parts.append(f"{verdict}; {scales.count(c.n)} pairs in {scales.count(c.n_clusters)} clusters")
+    pairs = f"{scales.count(c.n)} pairs in {scales.count(c.n_clusters)} clusters"
+    parts.append(f"{verdict}; {c.note if c.kind == 'set' else pairs}")
     return ". ".join(parts)
 
 
