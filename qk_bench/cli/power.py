@@ -44,7 +44,7 @@ def power(
     from qk_bench.errors import UsageError
     from qk_bench.text import markdown_table
 
-    options = Options(alpha=alpha)
+    options = Options(metrics=frozenset([metric]), alpha=alpha)
     question = within_run(a, baseline, options) if b is None else between(a, b, options)
     if len(question.shown) != 1:
         raise UsageError("a plan is about two models", "name them, RUN:MODEL RUN:MODEL")
@@ -82,7 +82,7 @@ def _heading(p: Plan) -> str:
     return plain(
         f"{p.metric} on {p.task}, B = {p.b} against A = {p.a}: {_number(p, p.pilot_difference)} in the pilot of "
         f"{p.pilot_samples} samples in {p.pilot_clusters} clusters, {p.pilot_seeds:g} seeds{share}.\n"
-        f"Power {p.power:.0%} at α = {p.alpha:g}, one comparison; with a family of m divide α by m."
+        f"Power {p.power:.0%} at α = {p.alpha:g}, one comparison; for a difference in a family of m, divide α by m."
     )
 
 
@@ -103,7 +103,7 @@ def _tables(p: Plan) -> list[tuple[str, list[str], list[list[str]]]]:
         ("Smallest difference that samples show", ["samples", "seeds", "difference"], visible),
     ]
     if p.needed_for_margin:
-        title = "Samples with which the gate passes an unchanged model"
+        title = "Samples of each task with which the gate passes an unchanged model (every task must pass)"
         tables.append((title, ["margin", "seeds", "samples"], needed(p.needed_for_margin)))
     return tables
 

@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from qk_bench import stats
-from qk_bench.compare.engine import Question, blocks_of, is_rate
+from qk_bench.compare.engine import Question, blocks_of, check_margin, is_rate
 from qk_bench.compare.records import ALL_TASKS
+from qk_bench.compare.scores import TaskScores
 from qk_bench.errors import NotComparableError, UsageError
 from qk_bench.records import Record
 
@@ -53,7 +54,8 @@ class Plan(Record):
     needed: tuple[Needed, ...]
     visible: tuple[Visible, ...]
     needed_for_margin: tuple[Needed, ...] = Field(
-        default=(), description="samples that show an unchanged model non-inferior within `difference`"
+        default=(),
+        description="samples of each task with which the gate passes an unchanged model, at a margin of `difference`",
     )
 
 
@@ -65,6 +67,10 @@ def read_pilot(question: Question, metric: str, task: str) -> tuple[stats.Pilot,
         what = f"metric {metric!r}" if block is not None else f"task {task!r}"
         known = sorted(columns) if block is not None else [b.task for b in blocks_of(question.field)]
         raise UsageError(f"there is no {what} with values per sample in these runs", f"known: {', '.join(known)}")
+    return _read_block(question, metric, block)
+
+
+def _read_block(question: Question, metric: str, block: TaskScores) -> tuple[stats.Pilot, stats.VarianceSplit, bool]:
     a, b = block.values[metric][list(question.shown[0])]
     rate = is_rate(block.values[metric])
     a, b = (np.where(np.isfinite(x), x, np.nan) for x in (a, b))
@@ -72,7 +78,7 @@ def read_pilot(question: Question, metric: str, task: str) -> tuple[stats.Pilot,
         pilot = stats.read_pilot(a, b, block.samples, block.clusters, rate=rate)
     except ValueError as error:
         mend = "use other models, or more samples"
-        raise NotComparableError(f"no plan for {metric} on {task}: {error}", mend) from None
+        raise NotComparableError(f"no plan for {metric} on {block.task}: {error}", mend) from None
     return pilot, stats.variance_split(b - a, block.samples), rate
 
 
@@ -89,6 +95,8 @@ def plan(
 ) -> Plan:
     """Answer for every asked difference, sample count and number of seeds; what is not asked gets useful values."""
     pilot, split, rate = read_pilot(question, metric, task)
+    if margin is not None:
+        check_margin(question.columns()[metric], margin)
     spread = math.sqrt(pilot.variance)
     a, b = (question.field.entrants[i].label for i in question.shown[0])
     if pilot.rates is not None:
@@ -111,11 +119,12 @@ def plan(
         for n in samples
         for s in seeds
     )
-    for_margin = tuple(
-        Needed(difference=margin, seeds=s, samples=stats.required_samples_for_margin(pilot, margin, seeds=s, **ask))
-        for s in (seeds if margin is not None else ())
-        if margin is not None
-    )
+    for_margin: tuple[Needed, ...] = ()
+    if margin is not None:
+        cells = _gated(question, metric, task)
+        for_margin = tuple(
+            Needed(difference=margin, seeds=s, samples=_samples_for_margin(cells, margin, s, **ask)) for s in seeds
+        )
     return Plan(
         a=a,
         b=b,
@@ -133,6 +142,30 @@ def plan(
         visible=visible,
         needed_for_margin=for_margin,
     )
+
+
+def _gated(question: Question, metric: str, task: str) -> list[tuple[stats.Pilot, int]]:
+    """What the gate tests on a task, or on all of them: each cell's pilot, and how many tasks are pooled in it."""
+    blocks = [block for block in blocks_of(question.field) if task in (block.task, ALL_TASKS)]
+    pooled = len(question.field.tasks)
+    return [(_read_block(question, metric, b)[0], pooled if b.task == ALL_TASKS else 1) for b in blocks]
+
+
+def _samples_for_margin(
+    cells: Sequence[tuple[stats.Pilot, int]], margin: float, seeds: int, *, alpha: float, power: float
+) -> int | None:
+    """Fewest samples of each task with which every cell passes an unchanged model, as if cells were independent.
+
+    The cell of all tasks together tends to pass with the others, so that the chance is a little higher.
+    """
+    each = power ** (1 / len(cells))
+    samples = []
+    for pilot, tasks in cells:
+        n = stats.required_samples_for_margin(pilot, margin, seeds=seeds, alpha=alpha, power=each)
+        if n is None:
+            return None
+        samples.append(math.ceil(n / tasks))
+    return max(samples)
 
 
 def draw(question: Question, found: Plan, path: Path) -> None:

@@ -8,8 +8,10 @@ import pytest
 from simulated import simulate, write_run
 from typer.testing import CliRunner
 
+from qk_bench import stats
 from qk_bench.cli import app
-from qk_bench.compare.planning import Plan
+from qk_bench.compare.planning import Plan, read_pilot
+from qk_bench.compare.select import Options, within_run
 from qk_bench.errors import QKBenchError
 
 
@@ -46,6 +48,23 @@ def test_samples_for_a_margin_are_told(run: Path) -> None:
     assert (plan.needed_for_margin[0].samples or 0) > 50
 
 
+def test_samples_for_a_margin_pass_every_task_not_only_all_together(tmp_path: Path) -> None:
+    tasks = {t: simulate(120, {"a": 0.6, "b": 0.65}, key=i) for i, t in enumerate("tuvw")}
+    run = write_run(tmp_path / "r", tasks)
+    plan = _plan(f"{run}:a", f"{run}:b", "--margin", "0.05", "--seeds", "3")
+    n = plan.needed_for_margin[0].samples or 0
+    question = within_run(str(run), "a", Options())
+    chance = 1.0
+    for task, samples in (*((t, n) for t in "tuvw"), ("all", 4 * n)):
+        pilot = read_pilot(question, "success", task)[0]
+        chance *= stats.non_inferiority_power(pilot, 0.05, samples, seeds=3)
+    assert chance >= 0.8
+    alone = _plan(f"{run}:a", f"{run}:b", "--margin", "0.05", "--seeds", "3", "--task", "t")
+    assert (alone.needed_for_margin[0].samples or 0) < n
+    shown = CliRunner().invoke(app, ["power", f"{run}:a", f"{run}:b", "--margin", "0.05"]).stdout
+    assert "Samples of each task with which the gate passes" in shown
+
+
 @pytest.mark.parametrize(("rate", "sign"), [(0.0, 1), (1.0, -1)])
 def test_a_control_as_the_baseline_leaves_room_on_one_side_only(tmp_path: Path, rate: float, sign: int) -> None:
     run = write_run(tmp_path / "r", {"t": simulate(100, {"control": rate, "b": 0.5})})
@@ -75,6 +94,7 @@ def test_mistakes_are_told_in_one_line(run: Path, tmp_path: Path) -> None:
         ([f"{run}:a", f"{run}:b", "--task", "u"], "no task 'u'"),
         ([str(same), str(twin)], "no spread"),
         ([f"{run}:a", f"{run}:b", "--difference", "0"], "difference of 0"),
+        ([f"{run}:a", f"{run}:b", "--margin", "2"], "2 points are 0.02"),
         ([f"{run}:a", f"{run}:b", "--plot", str(tmp_path / "x.nonsense")], "cannot write"),
     ):
         error = CliRunner().invoke(app, ["power", *arguments]).exception
