@@ -125,12 +125,15 @@ def coverage(repetitions: int) -> Iterator[Measurement]:
                 hits += low <= -drop <= high
             case = f"difference of rates, {rate:.0%} → {rate - drop:.0%}"
             yield Measurement(table, case, str(shape), hits / repetitions, 0.93)
-        rng, hits = stream(table, shape, "relative"), 0
-        for _ in range(repetitions):
-            latent = simulate(rng, shape)
-            e = relative_change(observe(latent[0], "success", 0.6), observe(latent[1], "success", 0.75), codes)
-            hits += e.low <= 0.25 <= e.high
-        yield Measurement(table, "relative change of a rate, 60% → 75%", str(shape), hits / repetitions, 0.93)
+        for rate, other in ((0.6, 0.75), (0.98, 1.0), (1.0, 0.98), (1.0, 1.0), (0.5, 0.0), (0.5, 0.02)):
+            rng, hits = stream(table, shape, "relative", rate, other), 0
+            for _ in range(repetitions):
+                latent = simulate(rng, shape)
+                a, b = observe(latent[0], "success", rate), observe(latent[1], "success", other)
+                e = relative_change(a, b, codes)
+                hits += e.low <= other / rate - 1 <= e.high
+            case = f"relative change of a rate, {rate:.0%} → {other:.0%}"
+            yield Measurement(table, case, str(shape), hits / repetitions, 0.93)
         for kind in ("normal", "skewed"):
             for paired in (False, True):
                 rng, hits = stream(table, shape, kind, paired), 0
@@ -149,18 +152,18 @@ def few_clusters(repetitions: int) -> Iterator[Measurement]:
     table = "Few clusters (nothing promised; no p-value is given below 10)"
     for shape in (Shape(4), Shape(10), Shape(40, 10), Shape(100, 10)):
         codes, rng = shape.clusters, stream(table, shape)
-        alarms = rates = differences = 0
+        alarms = of_rate = of_difference = 0
         for _ in range(repetitions):
             latent = simulate(rng, shape)
             a, b = observe(latent, "success")
             alarms += sign_flip_exact(np.bincount(codes, b - a)) <= ALPHA
             e = rate_interval(a, codes)
-            rates += e.low <= 0.7 <= e.high
+            of_rate += e.low <= 0.7 <= e.high
             low, high = rate_difference(a, b, codes).interval(0.95)
-            differences += low <= 0 <= high
+            of_difference += low <= 0 <= high
         yield Measurement(table, "success 70%: false alarms", str(shape), alarms / repetitions)
-        yield Measurement(table, "success 70%: coverage of the rate", str(shape), rates / repetitions)
-        yield Measurement(table, "success 70%: coverage of the difference", str(shape), differences / repetitions)
+        yield Measurement(table, "success 70%: coverage of the rate", str(shape), of_rate / repetitions)
+        yield Measurement(table, "success 70%: coverage of the difference", str(shape), of_difference / repetitions)
         for kind in ("normal", "skewed"):
             rng, flips, covered = stream(table, shape, kind), 0, 0
             for start in range(0, repetitions, BATCH):

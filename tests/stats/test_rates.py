@@ -7,8 +7,9 @@ import pytest
 from scipy import optimize
 from statsmodels.stats.proportion import proportion_confint
 
-from qk_bench.stats import rate_difference, rate_interval
+from qk_bench.stats import rate_difference, rate_interval, relative_change
 from qk_bench.stats.rates import tango_score
+from qk_bench.stats.ratios import ratio_score
 
 
 @pytest.mark.parametrize(("successes", "n"), [(15, 50), (25, 50), (160, 200), (500, 1000)])
@@ -67,9 +68,31 @@ def test_tango_score_equals_the_constrained_likelihood_solution(null: float) -> 
     assert tango_score(gains / n, losses / n, n, null) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("ratio", [0.4, 0.9, 1.0, 2.5])
+def test_score_of_a_ratio_equals_the_constrained_likelihood_solution(ratio: float) -> None:
+    gains, losses, both, n = 9, 3, 20, 50
+
+    def shares(only_a: float, together: float) -> np.ndarray:
+        only_b = ratio * (together + only_a) - together  # so that the rate of B is `ratio` times that of A
+        return np.array([only_b, only_a, together, 1 - only_b - only_a - together])
+
+    def minus_log_likelihood(free: np.ndarray) -> float:
+        p = shares(*free)
+        return -float(np.array([gains, losses, both, n - gains - losses - both]) @ np.log(p)) if p.min() > 0 else 1e9
+
+    start = np.array([0.2, 0.1]) if ratio > 1 else np.array([0.3, 0.1])
+    options = {"xatol": 1e-10, "fatol": 1e-12, "maxiter": 4000}
+    found = optimize.minimize(minus_log_likelihood, start, method="Nelder-Mead", options=options)
+    only_b, only_a, together, _ = shares(*found.x)
+    variance = (only_b + ratio**2 * only_a + (1 - ratio) ** 2 * together) / n
+    expected = ((both + gains) / n - ratio * (both + losses) / n) / np.sqrt(variance)
+    assert ratio_score(gains / n, losses / n, both / n, n, ratio) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
 def test_score_test_of_no_difference_is_mcnemars() -> None:
     a, b = np.r_[np.ones(10), np.zeros(40)], np.r_[np.ones(7), np.zeros(34), np.ones(9)]  # 3 losses, 9 gains
     assert tango_score(9 / 50, 3 / 50, 50, 0.0) ** 2 == pytest.approx((9 - 3) ** 2 / (9 + 3))
+    assert ratio_score(9 / 50, 3 / 50, 7 / 50, 50, 1.0) ** 2 == pytest.approx((9 - 3) ** 2 / (9 + 3))
     difference = rate_difference(a, b, np.arange(50))
     assert (difference.gains, difference.losses) == (9, 3)
 
@@ -88,6 +111,25 @@ def test_difference_has_width_even_if_models_never_or_always_differ(b: np.ndarra
     low, high = rate_difference(np.zeros(50), b, np.arange(50)).interval(0.95)
     assert low <= b.mean() <= high
     assert high - low > 0.05
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "reach"),
+    [
+        (np.ones(50), np.ones(50), (-0.05, 0.05)),
+        (np.ones(50), np.zeros(50), (-1.0, -0.95)),
+        (np.arange(50) % 2, np.zeros(50), (-1.0, -0.9)),
+        (np.arange(50) % 2, np.ones(50), (0.6, 1.4)),
+        (np.ones(50), np.arange(50) % 2, (-0.6, -0.4)),
+        (np.arange(50) % 2, np.arange(50) % 2, (-0.05, 0.05)),
+    ],
+)
+def test_relative_change_of_a_rate_has_width_where_there_is_no_spread(
+    a: np.ndarray, b: np.ndarray, reach: tuple[float, float]
+) -> None:
+    found = relative_change(a, b, np.arange(50))
+    assert found.value == pytest.approx(b.mean() / a.mean() - 1)
+    assert -1 <= found.low <= reach[0] < reach[1] <= found.high < 3
 
 
 def test_design_effect_widens_differences_whose_seeds_agree() -> None:
