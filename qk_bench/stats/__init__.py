@@ -1,4 +1,7 @@
-"""Statistics of paired, clustered, seeded evaluations: pure functions from arrays to values, numpy and scipy only."""
+"""Statistics of paired, clustered, seeded evaluations: pure functions from arrays to values, numpy and scipy only.
+
+Preferences alone need statsmodels, the extra `preference`.
+"""
 
 from qk_bench.stats.clusters import MIN_CLUSTERS, Estimate, cluster_codes, cluster_sums
 from qk_bench.stats.effects import cliffs_delta, cohens_h

@@ -1,8 +1,6 @@
 """Pairwise preference: Bradley-Terry strengths with intervals that respect who judged.
 
-The likelihood is a logistic regression without intercept and is solved here in a few Newton steps. Libraries fit the
-same model (the tests check equality with statsmodels) but none of those looked at gives intervals clustered by judge,
-for which the scores of the likelihood are needed anyway.
+The model is a logistic regression without intercept, fitted by statsmodels (the extra `preference`).
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
+from scipy.sparse import csgraph
 
 from qk_bench.stats.clusters import Estimate, Floats, cluster_codes, critical_value
 
@@ -50,51 +49,51 @@ class BradleyTerry:
 
 
 def bradley_terry(
-    first: ArrayLike, second: ArrayLike, preferred: ArrayLike, clusters: ArrayLike, *, ties_added: float = 1.0
+    first: ArrayLike, second: ArrayLike, preferred: ArrayLike, clusters: ArrayLike, *, add_ties: bool = True
 ) -> BradleyTerry:
     """Fit Bradley-Terry strengths (Bradley & Terry, Biometrika 39, 1952) to pairwise judgements.
 
     The covariance is the sandwich of the cluster-summed scores with the factor C / (C - 1) (Liang & Zeger, Biometrika
-    73, 1986).
+    73, 1986); each added tie counts as a cluster of its own in it.
 
     Args:
         first: (n,) index of one model, 0 … M - 1.
         second: (n,) index of the other.
         preferred: (n,) 1 where `first` is preferred, 0 where `second` is, 0.5 for a tie.
         clusters: (n,) label of whoever or whatever makes judgements alike: the judge, usually.
-        ties_added: Weight of a tie added to each pair that was compared. It keeps the strengths of a model that always
-            wins finite; with 0 such data are refused.
+        add_ties: Whether to add a tie to each pair that was compared. It keeps the strengths of a model that always
+            wins finite; without it such data are refused.
 
     Raises:
-        ValueError: If a strength has no finite estimate, or the models fall into groups that never met.
+        ValueError: If there are fewer than two clusters, or a strength has no finite estimate: the models fall into
+            groups that never met, or of which one always won (Ford, American Mathematical Monthly 64, 1957).
+        ImportError: If statsmodels is not installed.
     """
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+
     i, j = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
     y, codes = np.asarray(preferred, dtype=np.float64), cluster_codes(clusters)
     if not (i.size == j.size == y.size == codes.size) or i.size == 0:
         raise ValueError("first, second, preferred and clusters must have one length, above 0")
-    n_models = int(max(i.max(), j.max())) + 1
-    design = np.zeros((i.size, n_models))
-    design[np.arange(i.size), i] = 1
-    design[np.arange(i.size), j] -= 1
-    pairs = np.unique(np.sort(np.stack([i, j]), axis=0), axis=1)  # (2, pairs)
-    ties = np.zeros((pairs.shape[1], n_models))
-    ties[np.arange(pairs.shape[1]), pairs[0]], ties[np.arange(pairs.shape[1]), pairs[1]] = 1, -1
+    n_models, n_clusters = int(max(i.max(), j.max())) + 1, int(codes.max()) + 1
+    if n_clusters < 2:
+        raise ValueError("intervals need judgements of two clusters or more")
+    wins = np.zeros((n_models, n_models))
+    np.add.at(wins, (i, j), y)
+    np.add.at(wins, (j, i), 1 - y)
+    met = wins + wins.T > 0
+    if csgraph.connected_components(met if add_ties else wins, connection="strong")[0] > 1:
+        raise ValueError("a strength has no finite estimate: a model always won or lost, or never met the others")
 
-    strengths = np.zeros(n_models)
-    for _ in range(100):
-        p, p_tie = special.expit(design @ strengths), special.expit(ties @ strengths)
-        gradient = design.T @ (y - p) + ties_added * ties.T @ (0.5 - p_tie)
-        information = (design.T * (p * (1 - p))) @ design + ties_added * (ties.T * (p_tie * (1 - p_tie))) @ ties
-        if np.linalg.matrix_rank(information) < n_models - 1 or np.abs(strengths).max() > 30:
-            raise ValueError("a strength has no finite estimate: a model always won or lost, or never met the others")
-        step = np.linalg.pinv(information) @ gradient
-        strengths = strengths + step
-        if np.abs(step).max() < 1e-10:
-            break
-
-    n_clusters = int(codes.max()) + 1
-    scores = np.zeros((n_clusters, n_models))
-    np.add.at(scores, codes, design * (y - special.expit(design @ strengths))[:, None])
-    bread = np.linalg.pinv(information)
-    meat = scores.T @ scores * n_clusters / max(n_clusters - 1, 1)
-    return BradleyTerry(strengths - strengths.mean(), bread @ meat @ bread, i.size, n_clusters)
+    ties = np.argwhere(np.triu(met, 1)) if add_ties else np.empty((0, 2), np.int64)  # (pairs, 2)
+    i, j = np.r_[i, ties[:, 0]], np.r_[j, ties[:, 1]]
+    design = (np.eye(n_models)[i] - np.eye(n_models)[j])[:, 1:]  # strengths relative to that of model 0
+    groups = np.r_[codes, n_clusters + np.arange(len(ties))]
+    fit = GLM(np.r_[y, np.full(len(ties), 0.5)], design, family=Binomial()).fit(
+        cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False}
+    )
+    centre = np.eye(n_models) - 1 / n_models  # so that they sum to zero
+    strengths = centre[:, 1:] @ fit.params
+    covariance = centre[:, 1:] @ fit.cov_params() @ centre[:, 1:].T * n_clusters / (n_clusters - 1)
+    return BradleyTerry(strengths, covariance, y.size, n_clusters)

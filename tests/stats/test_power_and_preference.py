@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from statsmodels.stats.power import TTestPower
 
 from qk_bench.stats import (
@@ -69,26 +70,38 @@ def _judgements(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     return first, second, won.astype(float), rng.integers(0, 40, n)
 
 
-def test_strengths_and_their_covariance_equal_statsmodels() -> None:
+@pytest.mark.parametrize("ties", [False, True])
+def test_strengths_are_most_likely_and_their_covariance_is_the_sandwich(ties: bool) -> None:
     first, second, won, judges = _judgements(600)
-    ours = bradley_terry(first, second, won, judges, ties_added=0)
-    design = np.eye(4)[first] - np.eye(4)[second]
-    cluster = {"groups": judges, "use_correction": False}
-    fit = sm.GLM(won, design[:, :3], family=sm.families.Binomial()).fit(cov_type="cluster", cov_kwds=cluster)
-    theirs = np.r_[fit.params, 0]
-    assert ours.strengths == pytest.approx(theirs - theirs.mean(), abs=1e-8)
-    c = ours.covariance
-    against_last = c[0, 0] + c[3, 3] - 2 * c[0, 3]
-    assert against_last == pytest.approx(fit.cov_params()[0, 0] * 40 / 39, rel=1e-6)
+    ours = bradley_terry(first, second, won, judges, add_ties=ties)
+    pairs = np.array(list(combinations(range(4), 2)))
+    design = np.eye(4)[np.r_[first, pairs[:, 0]]] - np.eye(4)[np.r_[second, pairs[:, 1]]]
+    weights = np.r_[np.ones(600), np.full(6, ties)]
+    p = 1 / (1 + np.exp(-design @ ours.strengths))
+    scores = design * (weights * (np.r_[won, np.full(6, 0.5)] - p))[:, None]
+    assert ours.strengths.sum() == pytest.approx(0, abs=1e-9)
+    assert scores.sum(axis=0) == pytest.approx(np.zeros(4), abs=1e-6)
+    groups = np.r_[judges, 40 + np.arange(6)]  # each added tie by itself
+    by_group = np.stack([scores[groups == g].sum(axis=0) for g in range(46)])
+    bread = np.linalg.pinv((design.T * (weights * p * (1 - p))) @ design)
+    assert ours.covariance == pytest.approx(bread @ by_group.T @ by_group @ bread * 40 / 39, rel=1e-6)
+    assert (ours.n, ours.n_clusters) == (600, 40)
 
 
 def test_a_model_that_always_wins_has_a_finite_strength_only_with_added_ties() -> None:
     first, second, won = np.zeros(20, int), np.ones(20, int), np.ones(20)
-    assert bradley_terry(first, second, won, np.arange(20)).preference(0, 1).value == pytest.approx(20.5 / 21)
+    found = bradley_terry(first, second, won, np.arange(20)).preference(0, 1)
+    assert found.value == pytest.approx(20.5 / 21)
+    assert found.low < 0.9  # 20 of 20 are 83 % to 100 % by an exact interval
     with pytest.raises(ValueError, match="no finite estimate"):
-        bradley_terry(first, second, won, np.arange(20), ties_added=0)
+        bradley_terry(first, second, won, np.arange(20), add_ties=False)
 
 
 def test_models_that_never_met_are_refused() -> None:
     with pytest.raises(ValueError, match="never met"):
         bradley_terry([0, 2], [1, 3], [1, 0], [0, 1])
+
+
+def test_a_lone_judge_gives_no_interval() -> None:
+    with pytest.raises(ValueError, match="two clusters"):
+        bradley_terry([0, 0, 1], [1, 1, 0], [1, 0, 1], ["ann"] * 3)
