@@ -153,6 +153,8 @@ class Client:
             return Failure("timeout", f"no answer within {self.limits.timeout:g} s"), 0.0
         except urllib3.exceptions.HTTPError as error:
             return Failure("model_error", folded(f"no connection: {type(error).__name__}")), 0.0
+        except ValueError as error:  # of a header, which its text would quote, key and all
+            return Failure("model_error", f"the request cannot be sent: {type(error).__name__}"), None
         if isinstance(data, Failure):
             return data, None
         if answer.status == 200:

@@ -20,6 +20,8 @@ from qk_bench.records import Kind, ModelCard, Request
 
 KEY_VARIABLE: Final = "QK_BENCH_API_KEY"
 _TOKENS: Final = ("input_tokens", "output_tokens")
+_KEY: Final = re.compile(r"[!-~]*")
+"""What can be sent as a key: letters, digits and signs of ASCII."""
 _SECRET: Final = re.compile(r"key|token|secret|authorization|password", re.IGNORECASE)
 _OURS: Final = frozenset(("model", "prompt", "image", "image[]", "mask", "n", "stream"))
 
@@ -93,8 +95,18 @@ class ApiModel(Model):
         )
 
     def setup(self) -> None:
-        """Take the key from the environment; the endpoint is first spoken to by the first request."""
-        self.client = Client(self.url, os.environ.get(self.key_env, ""), self.limits)
+        """Take the key from the environment; the endpoint is first spoken to by the first request.
+
+        Raises:
+            UsageError: What is there cannot be a key. It is not shown.
+        """
+        key = os.environ.get(self.key_env, "").strip()
+        if not _KEY.fullmatch(key):
+            raise UsageError(
+                f"api: {self.key_env} holds a space, a line break or a sign outside ASCII within the key",
+                "set it to the key alone",
+            )
+        self.client = Client(self.url, key, self.limits)
 
     def usage(self) -> Mapping[str, float]:
         """Calls, retries, answered images, tokens where answers tell them, and the cost at the prices given."""

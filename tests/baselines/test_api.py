@@ -15,6 +15,7 @@ import pytest
 from baselines.images_server import KEY, Server, serving
 from harness import SQUARES, make_spec, outcomes, qkbench, run_spec
 from PIL import Image
+from qk_baselines.api_client import Client, Limits
 
 from qk_bench.errors import UnusableModelError, UsageError
 from qk_bench.interfaces import Failure, Model
@@ -93,6 +94,32 @@ def test_refused_key_ends_the_model_without_showing_it(
         model.generate([request(prompt, model)])
     assert KEY not in str(said.value)
     assert len(server.posts) == 1
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", " \r\n"])
+def test_what_stands_behind_the_key_is_not_sent(end: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QK_BENCH_API_KEY", KEY + end)
+    model = made(server)
+    (output,) = model.generate([request("ok", model)])
+    assert answer(output).status == "ok"
+    assert server.posts[0][1]["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\rx", f"{KEY}…", f"my {KEY}"])
+def test_key_that_cannot_be_one_is_one_line_without_it(
+    key: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QK_BENCH_API_KEY", key)
+    with pytest.raises(UsageError, match="QK_BENCH_API_KEY holds a space") as said:
+        made(server)
+    assert KEY not in str(said.value)
+    assert server.posts == []
+
+
+def test_client_does_not_quote_a_key_that_it_cannot_send(server: Server) -> None:
+    found = Client(server.url, f"{KEY}\rx", Limits()).call("images/generations", b"{}", "application/json")
+    assert isinstance(found, Failure)
+    assert (found.status, found.detail) == ("model_error", "the request cannot be sent: ValueError")
 
 
 def test_edit_sends_the_image_the_mask_and_the_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
