@@ -24,6 +24,8 @@ from qk_bench.records import Kind, ModelCard, Request
 
 END_SECONDS: Final = 10.0
 """How long a worker may take to end after its input has ended."""
+_COMPILED: Final = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+"""How compiled programs begin: those of Linux, those of macOS for one processor and for several."""
 
 
 class ExecModel(Model):
@@ -216,10 +218,15 @@ def _write(path: Path, data: bytes) -> str:
 
 
 def _digest(files: Sequence[Path]) -> str:
-    """The sha256 over the files a command names, so that a changed script is a changed model; programs are left out."""
-    whole = hashlib.sha256()
-    named = [path for path in files if not os.access(path, os.X_OK)]
-    for path in named:
-        with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest() if named else ""
+    """The sha256 over the files a command names, so that a changed script is a changed model.
+
+    Compiled programs are left out: interpreters differ between machines. So is what may be run and not be read.
+    """
+    digests = []
+    for path in files:
+        if os.access(path, os.R_OK):
+            with path.open("rb") as file:
+                if file.read(4) not in _COMPILED:
+                    file.seek(0)
+                    digests.append(hashlib.file_digest(file, "sha256").digest())
+    return hashlib.sha256(b"".join(digests)).hexdigest() if digests else ""

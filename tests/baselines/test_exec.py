@@ -121,11 +121,22 @@ def test_mistake_is_one_line(ref: str, arguments: dict[str, object], said: str) 
         load_model(ref, arguments)
 
 
-def test_changed_script_is_a_changed_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+def test_changed_script_is_a_changed_model(mode: int, tmp_path: Path) -> None:
     model = bad("none", tmp_path)
+    (tmp_path / "bad_worker.py").chmod(mode)
     before = load_model(model).card
     (tmp_path / "bad_worker.py").write_text("# changed\n")
     assert load_model(model).card.weights != before.weights
+
+
+def test_compiled_program_is_no_part_of_a_model(tmp_path: Path) -> None:
+    program = tmp_path / "interpreter"
+    shutil.copy(Path(sys.executable).resolve(), program)
+    before = load_model(bad("none", tmp_path)).card.weights
+    model = bad("none", tmp_path).replace(shlex.quote(sys.executable), str(program))
+    assert load_model(model).card.weights == before
+    assert load_model(f"exec:{program}").card.weights == ""
 
 
 def test_killed_run_leaves_no_worker_behind(tmp_path: Path) -> None:
