@@ -117,11 +117,17 @@ class Pipeline:
                 variant=placement.variant,
                 **options,
             )
-            self._place(placement, accelerator)
         except Exception as error:
-            mend = "download it again, whole and as safetensors"
+            mend = "download it again, whole and as safetensors" + (", or give another device_map" if options else "")
             raise UsageError(
                 f"{found.folder} cannot be loaded as {found.class_name}: {one_line(error)}", mend
+            ) from error
+        try:
+            self._place(placement, accelerator)
+        except Exception as error:
+            raise UsageError(
+                f"{found.class_name} is loaded and cannot be put where it shall run: {one_line(error)}",
+                "give another device or dtype, or offload=model",
             ) from error
         self._pipeline.set_progress_bar_config(disable=True)
 

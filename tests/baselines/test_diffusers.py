@@ -167,6 +167,8 @@ def test_weights_and_arguments_are_in_the_card(saved: Saved, tmp_path: Path) -> 
         ({"dtype": "int8"}, "one of: auto, bfloat16, float16, float32"),
         ({"resolution": 3}, "from 16 to 8192"),
         ({"offload": "model", "device_map": "balanced"}, "exclude each other"),
+        ({"device": "nowhere"}, r"cannot be put where it shall run: .*nowhere.* \(give another device"),
+        ({"device_map": "nowhere"}, r"cannot be loaded as .*nowhere.* or give another device_map\)"),
     ],
 )
 def test_argument_that_cannot_be_is_one_line(arguments: dict[str, Any], said: str, saved: Saved) -> None:
