@@ -17,7 +17,7 @@ from qk_bench.weights import cache_folder
 from qk_containers import base as bases
 from qk_containers.engine import architecture, connect, translated
 from qk_containers.guard import session
-from qk_containers.lock import fetch, file_digest, lock_path, platform_tags
+from qk_containers.lock import fetch, file_digest, lock_path, platform_tags, read_lock
 from qk_containers.project import project_wheel, revision
 from qk_containers.records import (
     RECIPE,
@@ -107,6 +107,7 @@ def build(order: Order, say: Callable[[str], None]) -> Built:
             expected = image_file.expected(order.variant, platform, name)
             if not order.record:
                 _check_inputs(order, expected, lock, name)
+            read_lock(lock)  # refuses what is none
             wheels = fetch(order.wheels or wheel_folder(lock), lock, variant, platform, say)
             wheel = order.wheel or project_wheel(Path(scratch))
             reference = bases.provide(client, base, None if base.reference else order.base)

@@ -118,6 +118,7 @@ def fetch(folder: Path, lock: Path, variant: Variant, platform: str, say: Callab
     """The wheels of a lock by name: those in the folder, the rest fetched into it by pip and checked.
 
     Raises:
+        UsageError: The folder cannot be made or written.
         FetchError: pip could not get one.
         MismatchError: A wheel is not what the lock says.
     """
@@ -130,7 +131,12 @@ def fetch(folder: Path, lock: Path, variant: Variant, platform: str, say: Callab
     missing = [pin for name, pin in pins.items() if name not in wheels]
     if missing:
         say(f"fetching {len(missing)} of {len(pins)} wheels into {folder}")
-        _download(folder, missing, variant, platform)
+        try:
+            _download(folder, missing, variant, platform)
+        except OSError as error:
+            raise UsageError(
+                f"{folder} cannot be written: {error.strerror}", "name another folder with --wheels"
+            ) from None
         wheels = check_wheels(folder, pins)
     if absent := sorted(pins.keys() - wheels.keys()):
         raise FetchError(f"no wheel of {absent[0]} could be had")

@@ -136,11 +136,13 @@ def _inputs(question: Question, expected: Expected, platform: str) -> Iterator[C
         yield Check("wheels", None, "none here to look at")
         return
     try:
-        wheels = check_wheels(folder, read_lock(lock))
+        pins = read_lock(lock)
+        wheels = check_wheels(folder, pins)
     except QKBenchError as error:
         yield Check("wheels", False, str(error))
     else:
-        yield Check("wheels", True, f"{len(wheels)} in {folder} are as locked")
+        whole = True if len(wheels) == len(pins) else None
+        yield Check("wheels", whole, f"{len(wheels)} of {len(pins)} are in {folder}, as locked")
 
 
 def _either(what: str, found: str, expected: str) -> str:

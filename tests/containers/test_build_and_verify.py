@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.engine
 
+SLOW = '"/bin/busybox", "mkdir", "-p"', '"/bin/busybox", "sleep", "60"]\nRUN ["/bin/busybox", "mkdir", "-p"'
+"""What to replace in the Containerfile, so that a step of it takes a minute."""
+
 
 def built(cli: Cli, small: Small, *more: str) -> dict[str, object]:
     code, out, err = cli(*small.build("--format", "json", *more))
@@ -47,6 +50,11 @@ def test_two_builds_have_the_same_tree_and_leave_nothing_behind(cli: Cli, small:
     assert next(step["size"] for step in second["steps"] if "unzip" in step["instruction"]) > 0  # type: ignore[attr-defined]
     code, out, err = cli("container", "verify", *small.words())
     assert code == 0, out + err
+    assert "ok   wheels       1 of 1 are in" in out
+    small.locked.unlink()
+    code, out, err = cli("container", "verify", *small.words())
+    assert code == 0, out + err
+    assert "-    wheels       0 of 1 are in" in out
 
 
 def test_an_image_says_what_it_is_made_of(cli: Cli, small: Small, client: DockerClient, tmp_path: Path) -> None:
@@ -151,11 +159,7 @@ def test_a_failing_step_is_one_line_and_leaves_nothing(cli: Cli, small: Small, c
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_build_leaves_nothing_behind(small: Small, client: DockerClient, number: signal.Signals) -> None:
-    small.containerfile.write_text(
-        CONTAINERFILE.replace(
-            '"/bin/busybox", "mkdir", "-p"', '"/bin/busybox", "sleep", "60"]\nRUN ["/bin/busybox", "mkdir", "-p"'
-        )
-    )
+    small.containerfile.write_text(CONTAINERFILE.replace(*SLOW))
     process = subprocess.Popen(
         command(*small.build("--record")),
         stdout=subprocess.DEVNULL,
@@ -200,6 +204,14 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
         finally:
             stop_engine(process)
             subprocess.run(["umount", "-l", str(data)], check=True)
+
+
+def test_a_variant_without_a_lock_is_refused(cli: Cli, small: Small, client: DockerClient) -> None:
+    small.lock.unlink()
+    words = [word for word in small.build("--record") if word not in ("--wheels", str(small.wheels))]
+    code, _, err = cli(*words)
+    assert code == 2 and "there is no lock" in err and len(err.splitlines()) == 1
+    assert leftovers(client) == []
 
 
 def test_what_other_sessions_made_is_left_alone(cli: Cli, small: Small, client: DockerClient) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 import tarfile
 import tomllib
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from container_parts import write_wheel
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from qk_containers.base import tar_stream
-from qk_containers.lock import check_wheels, platform_tags, read_lock
+from qk_containers.lock import check_wheels, fetch, platform_tags, read_lock
 from qk_containers.project import project_wheel, wheel_files
 from qk_containers.records import RECIPE, MismatchError, read_image_file
 from qk_containers.tree import Tree, differences, read_listing, read_tree, write_listing
@@ -84,6 +85,14 @@ def test_wheels_that_are_not_locked_are_refused(tmp_path: Path) -> None:
     wheel.rename(tmp_path / "tiny.whl")
     with pytest.raises(MismatchError, match="no name of a wheel"):
         check_wheels(tmp_path, {})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="wants a folder that not even root may write to")
+def test_wheels_are_not_fetched_into_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "lock.txt").write_text("tiny==1.0 --hash=sha256:" + "0" * 64)
+    variant = read_image_file(RECIPE).variants["default"]
+    with pytest.raises(UsageError, match=r"/sys cannot be written: .* \(name another folder with --wheels\)"):
+        fetch(Path("/sys"), tmp_path / "lock.txt", variant, "linux/amd64", lambda line: None)
 
 
 def test_wheels_of_older_c_libraries_are_taken_and_of_newer_ones_not() -> None:
