@@ -56,6 +56,15 @@ def host() -> str:
     return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
 
+def engine_failures() -> tuple[type[Exception], ...]:
+    """What the SDK raises where an engine refuses or is gone; in the middle of a stream those are urllib3's own."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
+
+    return DockerException, RequestException, HTTPError
+
+
 @contextlib.contextmanager
 def translated(doing: str = "") -> Iterator[None]:
     """Turn what the SDK raises into one line that names the cause and the mend.
@@ -67,12 +76,9 @@ def translated(doing: str = "") -> Iterator[None]:
         EngineError: The engine could not be reached or refused.
         FullDiskError: The engine's disk is full.
     """
-    import requests
-    from docker.errors import DockerException
-
     try:
         yield
-    except (DockerException, requests.exceptions.RequestException) as error:
+    except engine_failures() as error:
         raise explained(str(error), doing) from None
 
 
@@ -110,6 +116,8 @@ def explained(text: str, doing: str = "") -> QKBenchError:
         "Error while fetching server API version",
         "Not supported URL scheme",
         "Connection aborted",
+        "Connection broken",
+        "Response ended prematurely",
         "Max retries",
     )
     if any(part in text for part in absent):

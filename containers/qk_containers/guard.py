@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from qk_containers.engine import sweep
+from qk_containers.engine import EngineError, connect, engine_failures, sweep
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -60,11 +60,15 @@ def session(client: DockerClient) -> Iterator[str]:
 
 
 def swept(client: DockerClient, label: str, seconds: float) -> bool:
-    """Sweep a session until all is gone or the time is over; gives which of the two."""
+    """Sweep a session until all is gone or the time is over; gives which of the two. An engine may be gone as well."""
     end = time.monotonic() + seconds
-    while not (clean := sweep(client, label)) and time.monotonic() < end:
+    while True:
+        with contextlib.suppress(*engine_failures()):
+            if sweep(client, label):
+                return True
+        if time.monotonic() >= end:
+            return False
         time.sleep(PAUSE)
-    return clean
 
 
 @contextlib.contextmanager
@@ -93,11 +97,12 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     if sys.stdin.buffer.read() == b"done":
         return
-    from qk_containers.engine import connect
-
-    client = connect()
-    time.sleep(PAUSE)  # the engine notices by itself that its client is gone
-    swept(client, sys.argv[1], LATER)
+    end = time.monotonic() + LATER
+    clean = False
+    while not clean and time.monotonic() < end:
+        time.sleep(PAUSE)  # the engine notices by itself that its client is gone
+        with contextlib.suppress(EngineError):  # it is gone itself, and may come back
+            clean = swept(connect(), sys.argv[1], end - time.monotonic())
 
 
 if __name__ == "__main__":

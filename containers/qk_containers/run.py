@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal
 from qk_bench.errors import UsageError
 from qk_bench.run.environment import IMAGE_VARIABLE
 from qk_bench.weights import cache_folder
-from qk_containers.engine import SESSION_LABEL, connect, translated
+from qk_containers.engine import SESSION_LABEL, connect, engine_failures, translated
 from qk_containers.guard import session
 from qk_containers.verify import inspect
 
@@ -113,15 +113,16 @@ def _follow(container: Container, job: Job) -> int:
 
 
 def _pump(container: Container, stream: str, sink: IO[bytes]) -> None:
-    """Carry one stream of the container to one of ours, until it ends or our reader is gone."""
-    try:
-        for block in container.logs(stream=True, follow=True, stdout=stream == "stdout", stderr=stream == "stderr"):
-            sink.write(block)
-            sink.flush()
-    except BrokenPipeError:
-        from docker.errors import APIError
+    """Carry one stream of the container to one of ours, until it ends, our reader is gone, or the engine is.
 
-        with contextlib.suppress(APIError):
+    That the engine is gone is said by who waits for the container.
+    """
+    with contextlib.suppress(*engine_failures()):
+        try:
+            for block in container.logs(stream=True, follow=True, stdout=stream == "stdout", stderr=stream == "stderr"):
+                sink.write(block)
+                sink.flush()
+        except BrokenPipeError:
             container.kill("SIGTERM")
 
 

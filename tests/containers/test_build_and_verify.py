@@ -206,6 +206,42 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
             subprocess.run(["umount", "-l", str(data)], check=True)
 
 
+@pytest.mark.parametrize("verb", ["build", "run"])
+def test_an_engine_that_dies_is_one_line_and_what_is_left_goes_when_it_is_back(
+    cli: Cli, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    from qk_containers.engine import connect
+
+    monkeypatch.chdir(tmp_path)
+    with tempfile.TemporaryDirectory(prefix="qk-dying-", ignore_cleanup_errors=True) as name:
+        engine = start_engine(Path(name))
+        try:
+            monkeypatch.setenv("DOCKER_HOST", f"unix://{name}/engine.sock")
+            words = ["container", "run", "--", "sh", "-c", "sleep 60"]
+            if verb == "run":
+                built(cli, small, "--record")
+            else:
+                words = small.build("--record")
+                small.containerfile.write_text(CONTAINERFILE.replace(*SLOW))
+            process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            client = connect()
+            wait_for(lambda: client.api.containers() != [])
+            client.close()
+            engine.kill()
+            engine.wait()
+            assert process.stderr is not None
+            said = process.stderr.read()
+            assert process.wait(60) == 2
+            assert "Traceback" not in said and "no container engine answers at" in said.splitlines()[-1]
+            engine = start_engine(Path(name))
+            client = connect()
+            wait_for(lambda: leftovers(client) == [])
+            client.close()
+        finally:
+            stop_engine(engine)
+            subprocess.run(["umount", "-l", f"{name}/data"], check=False, stderr=subprocess.DEVNULL)  # of the first one
+
+
 def test_a_variant_without_a_lock_is_refused(cli: Cli, small: Small, client: DockerClient) -> None:
     small.lock.unlink()
     words = [word for word in small.build("--record") if word not in ("--wheels", str(small.wheels))]
