@@ -32,6 +32,7 @@ from qk_model.log import Log
 from qk_model.recipe import Options, Recipe, write_model
 
 SECONDS = "seconds.json"  # in a state: what its steps took
+SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 
 
 def run(recipe: Recipe, options: Options, *, estimated: bool = False) -> Path | None:
@@ -46,7 +47,8 @@ def run(recipe: Recipe, options: Options, *, estimated: bool = False) -> Path | 
         The final model's folder, once the last stage of the schedule is done.
 
     Raises:
-        UsageError: The folder holds another training, or a stage's predecessor is not there.
+        UsageError: The folder holds another training, a stage's predecessor is not there, or the processes that
+            accelerate started cannot share the training.
     """
     schedule = recipe.loop.schedule
     chosen = [name for name in schedule if options.stage == "all" or options.stage in (name, name.split("-")[0])]
@@ -58,6 +60,7 @@ def run(recipe: Recipe, options: Options, *, estimated: bool = False) -> Path | 
         mixed_precision=recipe.loop.mixed_precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    _check_processes(recipe, chosen, accelerator)
     _check_plan(options, recipe, accelerator)
     if accelerator.is_main_process and not estimated:
         estimate(recipe, chosen, options.out)
@@ -84,11 +87,11 @@ class _Run:
         self.dataset = recipe.dataset(self.model, name, accelerator.process_index, accelerator.num_processes)
         recipe.initialise(self.model, name, self.dataset)
         self.prepared = recipe.prepare(self.model, name)
-        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        if accelerator.device.type != "cpu" and recipe.loop.mixed_precision == "bf16":
+            self.model.lighten()
+        self.wrapped, *self.optimizers = accelerator.prepare(self.model, *_optimizers(self.model, self.stage))
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]  # on their device by now
         self.ema = EMAModel(self.trained, decay=self.stage.ema_decay, foreach=True)
-        self.optimizers = _optimizers(self.model, self.stage)
-        self.wrapped, *prepared = accelerator.prepare(self.model, *self.optimizers)
-        self.optimizers = list(prepared)
         accelerator.register_for_checkpointing(self.ema)
 
     def run(self) -> None:
@@ -172,6 +175,7 @@ class _Run:
             shutil.rmtree(partial, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(partial))
+        self.accelerator.wait_for_everyone()  # each process has written its share
         if self.accelerator.is_main_process:
             (partial / SECONDS).write_text(json.dumps(seconds), "utf-8")
             os.replace(partial, folder)
@@ -185,6 +189,7 @@ class _Run:
         if not found:
             return 0, 0.0
         self.accelerator.load_state(str(found[-1]))
+        self.ema.to(self.accelerator.device)  # accelerate loads it to the CPU
         return int(found[-1].name.rsplit("-", 1)[1]), json.loads((found[-1] / SECONDS).read_text("utf-8"))
 
     def _end(self, wall: float) -> None:
@@ -205,7 +210,7 @@ class _Run:
         self.accelerator._custom_objects.clear()
 
 
-def _load_before(recipe: Recipe, name: str, out: Path) -> nn.Module:
+def _load_before(recipe: Recipe, name: str, out: Path) -> Any:
     """The model as the stage before left it; for the first stage, a fresh one."""
     schedule = recipe.loop.schedule
     position = schedule.index(name)
@@ -259,6 +264,22 @@ def _seed(*parts: object) -> int:
 
 
 # ---- plan and estimate ----
+
+
+def _check_processes(recipe: Recipe, names: Sequence[str], accelerator: Accelerator) -> None:
+    """Refuse processes that would not train the same model as one does."""
+    if accelerator.distributed_type in SHARDED:
+        raise UsageError(
+            f"{accelerator.distributed_type.value} divides a model among processes, and here each holds the whole of it",
+            "accelerate launch with --multi_gpu",
+        )
+    count = accelerator.num_processes
+    for name in names:
+        if recipe.stages[name].batch_size % count:
+            raise UsageError(
+                f"stage {name}: a batch of {recipe.stages[name].batch_size} does not divide among {count} processes",
+                "choose another --num_processes or batch_size",
+            )
 
 
 def _check_plan(options: Options, recipe: Recipe, accelerator: Accelerator) -> None:

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,13 +18,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator, DistributedType
 from qk_model import loop
 from qk_model.config import load_preset
 from qk_model.data import TrainingBatches
 from qk_model.digest import weights_digest
 from qk_model.infer import Job, make
 from qk_model.model import QueryKontext
-from qk_model.train import Options, train
+from qk_model.train import Options, QueryKontextRecipe, train
 from qk_tasks.scenes import SUITE
 from tiny_presets import LEAN, LIBRARY, STAGES
 
@@ -141,6 +143,17 @@ def test_what_sessions_before_took_counts_in_the_record(tmp_path: Path, monkeypa
     assert "steps repeated after an interruption count once" in (whole.out / "model/README.md").read_text()
 
 
+def test_processes_that_cannot_share_a_training_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, accelerator = QueryKontextRecipe(load_preset("micro", LEAN)), Accelerator()
+    with monkeypatch.context() as patch:
+        patch.setattr(accelerator.state, "num_processes", 3)
+        with pytest.raises(UsageError, match="stage 2: a batch of 4 does not divide among 3 processes"):
+            loop._check_processes(recipe, ["2"], accelerator)
+    monkeypatch.setattr(accelerator.state, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(UsageError, match="FSDP divides a model among processes"):
+        loop._check_processes(recipe, ["2"], accelerator)
+
+
 def test_muon_trains_too(tmp_path: Path) -> None:
     values = {**LEAN, "training.schedule": ["3"], "training.stages.3.optimizer": "muon", "training.stages.3.steps": 2}
     assert train(Options("micro", tmp_path, overrides=values)) == tmp_path / "model"
@@ -149,6 +162,42 @@ def test_muon_trains_too(tmp_path: Path) -> None:
 def test_the_library_classes_train_through_the_same_stages(tmp_path: Path) -> None:
     assert train(Options("micro", tmp_path, max_steps=2, overrides=LIBRARY)) == tmp_path / "model"
     assert QueryKontext.from_pretrained(tmp_path / "model").config == load_preset("micro", LIBRARY).model
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_and_resume(tmp_path: Path) -> None:
+    sheet, out = tmp_path / "sheet.yaml", tmp_path / "out"
+    sheet.write_text(yaml.safe_dump({**LEAN, "training.schedule": ["3"]}), "utf-8")
+    processes = _two_processes(out, sheet)
+    while all(p.poll() is None for p in processes) and not list(out.glob("state-3-*")):
+        time.sleep(0.002)
+    assert all(p.poll() is None for p in processes), "they ended before they could be killed"
+    for process in processes:
+        process.kill()
+        process.wait()
+    assert len(list(out.glob("state-3-*/random_states_*.pkl"))) == 2, "one had not written its share"
+    for folder in (out, tmp_path / "whole"):
+        assert [p.wait() for p in _two_processes(folder, sheet)] == [0, 0]
+    assert weights_digest(out / "model") == weights_digest(tmp_path / "whole" / "model")
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+
+
+def _two_processes(out: Path, sheet: Path) -> list[subprocess.Popen[bytes]]:
+    """As a launcher starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    told |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(out), str(sheet)],
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **told, "RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in "01"
+    ]
 
 
 @pytest.mark.slow
