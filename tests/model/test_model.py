@@ -282,7 +282,7 @@ def test_a_damaged_folder_is_one_line(lean: Preset, tmp_path: Path, damage: str)
         (folder / "mmdit" / "diffusion_pytorch_model.safetensors").unlink()
     elif damage == "another size":
         path = folder / "config.json"
-        path.write_text(path.read_text().replace('"num_queries": 8', '"num_queries": 9'))
+        path.write_text(path.read_text().replace('"num_queries": 4', '"num_queries": 9'))
     else:
         path = folder / "kontext.safetensors"
         path.write_bytes(path.read_bytes()[:-100])
