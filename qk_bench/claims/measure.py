@@ -185,13 +185,14 @@ def _timings(run: Run) -> Iterator[Timing]:
 
 
 def _with_latency(run: Run, task: TaskScores, models: list[str]) -> TaskScores:
-    """The task with the seconds an image took as one more metric."""
+    """The task with the seconds an image took as one more metric; a failure has none, as in `qkbench show`."""
     rows = {(s, int(k)): i for i, (s, k) in enumerate(zip(task.samples.tolist(), task.seeds, strict=True))}
     seconds = np.full((len(models), len(rows)), np.nan)
     for timing in _timings(run):
         place = rows.get((timing.sample_id, timing.seed))
         if timing.model in models and (timing.suite, timing.task) == (task.suite, task.task) and place is not None:
             seconds[models.index(timing.model), place] = timing.seconds / max(1, timing.requests)
+    seconds[task.failed] = np.nan
     if np.isnan(seconds).all():
         return task
     return replace(task, values={**task.values, LATENCY: seconds})
