@@ -188,9 +188,9 @@ class RunDirectory:
         Raises:
             UsageError: The folder holds something else, cannot be written, or is being written by another process.
         """
-        if self.path.exists() and not is_run(self.path) and not (self.path.is_dir() and _is_empty(self.path)):
-            raise UsageError(f"{self.path} exists and is not a run", "name another folder with --out")
         with writing(self.path):
+            if self.path.exists() and not is_run(self.path) and not (self.path.is_dir() and _is_empty(self.path)):
+                raise UsageError(f"{self.path} exists and is not a run", "name another folder with --out")
             self.path.mkdir(parents=True, exist_ok=True)
         self._take_lock()
         if self.fresh:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import typer
 
@@ -17,6 +18,8 @@ from qk_bench.manifest import RunSpec
 from qk_bench.run.environment import cores
 from qk_bench.run.execute import Options, execute
 from qk_bench.store import RunDirectory
+
+MAX_NAME: Final = 100  # characters of a default folder's name before the hash
 
 
 def perform(
@@ -46,7 +49,8 @@ def perform(
         left_out: How many items of the user's data could not be used.
         after: Called with the folder once the run is done.
     """
-    folder = out or Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')}-{spec.digest()[:8]}"
+    short = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:MAX_NAME].strip("-.")
+    folder = out or Path("runs") / f"{short}-{spec.digest()[:8]}"
     options = Options(
         fresh=fresh,
         max_failures=max_failures,

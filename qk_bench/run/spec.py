@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pydantic import JsonValue
 
@@ -15,6 +15,8 @@ from qk_bench.plugins import FoundTask, file_digest, load_metric, load_model, na
 from qk_bench.run.plan import SampleReader
 
 CONTROLS = ("no-op", "oracle", "noise")
+MAX_REQUESTS: Final = 10**8
+"""A run holds 8 bytes a request in memory and a line of each on disk."""
 
 
 def make_models(refs: Sequence[str], arguments: Mapping[str, Mapping[str, JsonValue]]) -> tuple[ModelSpec, ...]:
@@ -26,7 +28,8 @@ def make_models(refs: Sequence[str], arguments: Mapping[str, Mapping[str, JsonVa
     specs: dict[str, ModelSpec] = {}
     for ref in refs:
         given = dict(arguments.get(ref, {}))
-        spec = ModelSpec(ref=ref, code=file_digest(ref), arguments=given, card=load_model(ref, given).card)
+        card = load_model(ref, given).card  # says what is wrong where there is no such file
+        spec = ModelSpec(ref=ref, code=file_digest(ref), arguments=given, card=card)
         other = specs.setdefault(spec.card.name, spec)
         if other is not spec:
             raise UsageError(f"models {other.ref} and {ref} are both called {spec.card.name}", "name each model once")
@@ -127,8 +130,15 @@ def check_spec(spec: RunSpec, found: Sequence[FoundTask]) -> None:
     """Refuse a spec that cannot be run, before anything is written.
 
     Raises:
-        UsageError: A model does not do a task's kind, or a task cannot be drawn at the resolution.
+        UsageError: A model does not do a task's kind, a task cannot be drawn at the resolution, or there are more than
+            `MAX_REQUESTS` requests.
     """
+    samples = sum(stop - start for task in spec.tasks for start, stop in task.indices)
+    requests = samples * len(spec.seeds) * len(spec.models)
+    if requests > MAX_REQUESTS:
+        raise UsageError(
+            f"this would be {requests:,} requests, and a run has at most {MAX_REQUESTS:,}", "lower --limit"
+        )
     if len(set(spec.seeds)) != len(spec.seeds):
         raise UsageError(f"seeds {', '.join(map(str, spec.seeds))} name one twice")
     for model in spec.models:

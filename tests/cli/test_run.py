@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from harness import FAULTY, PAINTER, SQUARES, Cli, make_spec, qkbench, run_spec
+from harness import FAULTY, PAINTER, SQUARES, YARDSTICKS, Cli, as_interrupted, make_spec, qkbench, run_spec
+
+import qk_bench
+from qk_bench.run import environment
 
 TASK = ("--task", f"{SQUARES}/recolour", "--metric", "success")
 
@@ -37,6 +40,16 @@ def test_controls_are_run_when_no_model_is_named(tmp_path: Path, cli: Cli, monke
     assert all(name in printed for name in ("no-op", "oracle (privileged)", "noise"))
 
 
+def test_default_folder_of_many_tasks_has_a_name_that_can_be_written(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, *_ = cli("run", *TASK * 9, "--model", "no-op", "--limit", "4", "--no-page")
+    assert code == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.endswith(json.loads((run / "manifest.json").read_text())["spec_digest"][:8])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -46,6 +59,7 @@ def test_controls_are_run_when_no_model_is_named(tmp_path: Path, cli: Cli, monke
         (("--task", SQUARES, "--seeds", "a"), "is not a list of numbers"),
         (("--task", SQUARES, "--seeds", "-1"), "seed indices start at 0"),
         (("--task", SQUARES, "--limit", "0"), "Invalid value for '--limit'"),
+        (("--task", SQUARES, "--model", "no-op", "--limit", str(10**9)), "this would be 1,000,000,040 requests"),
         (("--task", SQUARES, "--resolution", "8"), "squares are drawn from 16 to 256 pixels a side, not 8"),
         (("--task", SQUARES, "--resolution", "0"), "Invalid value for '--resolution'"),
         (("--task", SQUARES, "--split", "tset"), "has no split 'tset'; it has: train, test"),
@@ -57,6 +71,7 @@ def test_controls_are_run_when_no_model_is_named(tmp_path: Path, cli: Cli, monke
         (("--task", SQUARES, "--model", "no-op", "--model", "noise", "--model-arg", "x=1"), "which model?"),
         (("--task", SQUARES, "--model", PAINTER, "--model", f"{FAULTY[:-6]}Painter:3"), "painter"),
         (("--task", SQUARES, "--model", "precomputed:/nowhere"), "there is no folder /nowhere"),
+        (("--task", SQUARES, "--model", "nowhere.py:Editor"), "there is no file nowhere.py"),
         ((), "Missing option '--task'"),
         (("--task", SQUARES, "--frobnicate"), "No such option"),
     ],
