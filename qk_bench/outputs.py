@@ -6,14 +6,16 @@ too), also .jpg, .jpeg and .webp, in the folder or in one of its sub-folders.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from qk_bench.errors import UsageError
+from qk_bench.manifest import RunSpec
 from qk_bench.plugins import FoundTask
-from qk_bench.records import Outcome
+from qk_bench.records import MAX_SEED_INDEX, Outcome
 from qk_bench.run.plan import SampleReader
 from qk_bench.store import OUTCOMES, UNEXPECTED, RunDirectory, read_lines, write_atomically
 
@@ -48,10 +50,33 @@ def find_file(files: Mapping[str, Path], sample_id: str, seed: int) -> Path | No
     return files.get(f"{sample_id}-seed{seed}")
 
 
-def seeds_in(files: Mapping[str, Path]) -> tuple[int, ...]:
-    """The seed indices that the file names tell."""
-    found = {_SEED.search(stem) for stem in files}
-    return tuple(sorted({int(match[1]) if match else 0 for match in found}))
+def seeds_in(files: Mapping[str, Path], found: Sequence[FoundTask], spec: RunSpec) -> tuple[int, ...]:
+    """The seed indices of the files that answer a sample of a run; those of all files where none does.
+
+    Args:
+        files: The files by name.
+        found: The run's tasks.
+        spec: The run; its own seeds do not matter.
+
+    Raises:
+        UsageError: A seed index is too large.
+    """
+    named = {int(match[1]) if (match := _SEED.search(stem)) else 0: path for stem, path in files.items()}
+    answered: set[int] = set()
+    for item, task in zip(found, spec.tasks, strict=True):
+        reader = SampleReader(item.task, spec.split, spec.resolution)
+        for index in itertools.chain.from_iterable(itertools.starmap(range, task.indices)):
+            if len(answered) == len(named):  # as a rule after one sample
+                break
+            sample = reader.read(index)[0].id
+            answered |= {seed for seed in named if find_file(files, sample, seed)}
+    seeds = sorted(answered or named)
+    if seeds[-1] > MAX_SEED_INDEX:
+        raise UsageError(
+            f"{named[seeds[-1]]} is for seed {seeds[-1]}; seed indices end at {MAX_SEED_INDEX}",
+            "number the seeds of a sample 0, 1, 2, …",
+        )
+    return tuple(seeds)
 
 
 def expected_indices(

@@ -31,6 +31,8 @@ FAILURES: Final = frozenset({"model_error", "invalid_output", "timeout", "missin
 """What counts as an edit that did not succeed. A judge's error, and a score that is unavailable, say nothing about the
 model: there the edit has no verdict."""
 Direction = Literal["higher", "lower", "none"]
+MAX_SEED_INDEX: Final = (1 << 31) - 1
+"""Tables store seed indices in 32 bits."""
 
 
 def pixels_digest(array: NDArray[np.generic]) -> str:

@@ -129,12 +129,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     Raises:
         UsageError: Something else, or one is named twice.
     """
+    from qk_bench.records import MAX_SEED_INDEX
+
     try:
         seeds = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--seeds {text!r} is not a list of numbers", "such as 0,1,2") from None
-    if any(seed < 0 or seed >= 1 << 31 for seed in seeds):
-        raise UsageError(f"--seeds {text}: seed indices start at 0")
+    if not all(0 <= seed <= MAX_SEED_INDEX for seed in seeds):
+        raise UsageError(f"--seeds {text}: seed indices start at 0 and end at {MAX_SEED_INDEX}")
     if len(set(seeds)) != len(seeds):
         raise UsageError(f"--seeds {text} names one twice")
     return seeds

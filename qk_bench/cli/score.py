@@ -41,7 +41,9 @@ def score(
         Path | None, typer.Option(help="The export the images were made from: sets what is expected.")
     ] = None,
     name: Annotated[str, typer.Option(help="What to call the model; precomputed:FOLDER by default.")] = "",
-    seeds: Annotated[str | None, typer.Option(help="Seed indices; those found in the folder by default.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seed indices; by default those of the files that answer a sample.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Samples expected per task.")] = None,
     resolution: Annotated[int | None, typer.Option(min=1, help="Pixels a side of the samples; 64 by default.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of the samples; test by default.")] = None,
@@ -88,7 +90,6 @@ def score(
     from qk_bench.run.spec import check_spec, make_metrics, make_models, make_tasks
 
     files = image_files(folder)
-    numbers = seeds_in(files) if seeds is None else parse_seeds(seeds)
     models = make_models([f"precomputed:{folder}"], {f"precomputed:{folder}": {"name": name} if name else {}})
     found = find_tasks(task)
     left_out = problems_of(found)
@@ -108,9 +109,18 @@ def score(
     suites, tasks = make_tasks(found, split, limit or 1, indices or None)
     metrics, unavailable = make_metrics(metric or [])
     spec = RunSpec(
-        suites=suites, tasks=tasks, models=models, metrics=metrics, seeds=numbers, split=split, resolution=resolution
+        suites=suites,
+        tasks=tasks,
+        models=models,
+        metrics=metrics,
+        seeds=parse_seeds("0" if seeds is None else seeds),
+        split=split,
+        resolution=resolution,
     )
     check_spec(spec, found)
+    if seeds is None:
+        spec = spec.model_copy(update={"seeds": seeds_in(files, found, spec)})
+        check_spec(spec, found)
     perform(
         spec,
         out,

@@ -176,8 +176,11 @@ def test_seeds_suffixes_and_folders_one_level_down(outputs: Path, tmp_path: Path
         name = f"recolour-test-{index:05d}"
         shutil.copy(outputs / f"{name}.png", made / f"{name}-seed0.png")
         Image.open(outputs / f"{name}.png").save(made / "second" / f"{name}-seed2.webp", lossless=True)
-    code, *_ = cli("score", made, "--task", TASK, "--out", tmp_path / "run")
+    for stray in ("sheet", "grid-seed1"):  # answer no sample, and tell of no seed
+        Image.new("RGB", (64, 64)).save(made / f"{stray}.png")
+    code, _, err = cli("score", made, "--task", TASK, "--out", tmp_path / "run")
     assert code == 0
+    assert "2 unexpected files" in err
     assert sorted({(line["seed"], line["status"]) for line in outcomes(tmp_path / "run")}) == [(0, "ok"), (2, "ok")]
 
 
@@ -198,6 +201,15 @@ def test_every_bad_file_is_a_named_outcome_with_one_clear_line(
         assert lines[index]["status"] == "invalid_output", kind
         assert said in lines[index]["detail"]
     assert {lines[index]["status"] for index in range(len(bad), 30)} == {"ok"}
+
+
+def test_seed_that_no_table_can_hold_is_told_before_the_work(outputs: Path, tmp_path: Path, cli: Cli) -> None:
+    far = outputs / "recolour-test-00003-seed3735928559.png"
+    (outputs / "recolour-test-00003.png").rename(far)
+    code, out, err = cli("score", outputs, "--task", TASK, "--limit", "4", "--out", tmp_path / "run")
+    assert (code, out) == (2, "")
+    assert f"error: {far} is for seed 3735928559; seed indices end at 2147483647" in err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
