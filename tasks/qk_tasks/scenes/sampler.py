@@ -96,6 +96,13 @@ def draw(version: str, split: str, task: str, index: int) -> Item:
                 return item
 
 
+def operations(task: str) -> tuple[str, ...]:
+    """What the samples of a task may ask for: one operation, or in `composition` two as `first+second`."""
+    if task == "composition":
+        return tuple(f"{first}+{second}" for first in COMPOSABLE for second in COMPOSABLE)
+    return tuple(operation for operation, _ in TASKS[task])
+
+
 def _operations(task: str, rng: Random) -> tuple[str, ...]:
     if task != "composition":
         return (_weighted(TASKS[task], rng),)

@@ -37,7 +37,7 @@ class SceneTask(Task):
     def __init__(self, name: str) -> None:
         self.name = name
         self.description = DESCRIPTIONS[name]
-        self.operations = tuple(operation for operation, _ in sampler.TASKS.get(name, ())) or ("first+second",)
+        self.operations = sampler.operations(name)
 
     def sample(self, split: str, index: int, resolution: int) -> Sample:
         """The sample at an index: a pure function of (suite version, split, index), drawn at `resolution` pixels."""

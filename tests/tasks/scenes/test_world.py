@@ -17,7 +17,9 @@ from qk_tasks.scenes.sampler import SPLITS, draw
 from qk_tasks.scenes.world import COLOURS, HELD_OUT, SHAPES, Obj, Scene
 from skimage.color import rgb2lab
 
+from qk_bench.conformance import check_task, failures
 from qk_bench.errors import UsageError
+from qk_bench.plugins import find_tasks
 from qk_bench.records import pixels_digest
 
 TASKS = list(SUITE.tasks)
@@ -38,6 +40,11 @@ GOLDEN = {
 def test_samples_are_those_of_this_suite_version(task: str) -> None:
     sample = SUITE.tasks[task].sample("test", 0, 64)
     assert pixels_digest(np.stack([sample.source, sample.target]))[:16] == GOLDEN[task]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tasks_keep_the_promises_of_every_task(task: str) -> None:
+    assert failures(check_task(find_tasks([f"scenes/{task}"])[0], count=4)) == []
 
 
 def test_samples_are_the_same_in_another_process() -> None:
