@@ -235,11 +235,15 @@ class RunDirectory:
             self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             holder = os.pread(self._lock, 200, 0).decode(errors="replace").removeprefix(_MARK).strip()
             os.close(self._lock)
             self._lock = None
-            raise UsageError(f"{self.path} is being written by another run ({holder})", "wait for it") from None
+            if isinstance(error, BlockingIOError):
+                raise UsageError(f"{self.path} is being written by another run ({holder})", "wait for it") from None
+            raise UsageError(
+                f"{self.path} cannot be locked: {error.strerror or error}", "name an --out on a file system with locks"
+            ) from None
         with writing(path):
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"{_MARK} process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -363,4 +367,5 @@ def is_run(path: Path) -> bool:
 
 
 def _is_empty(path: Path) -> bool:
-    return next(path.iterdir(), None) is None
+    """Whether a folder holds nothing, or only the lock of a run that was stopped before it could sign it."""
+    return all(entry.name == LOCK and entry.stat().st_size == 0 for entry in path.iterdir())

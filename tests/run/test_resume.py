@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import random
@@ -247,6 +249,22 @@ def test_suite_that_changed_without_saying_so_is_noticed(tmp_path: Path) -> None
     suite.write_text(fixed.replace("GROUND = (128, 128, 128)", "GROUND = (120, 128, 128)"))
     done = subprocess.run(command(*words), capture_output=True, text=True, check=False)
     assert done.returncode == DamagedRunError.exit_code
+def test_folder_of_a_run_that_was_killed_before_it_signed_its_lock_can_be_used(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    assert run_spec(make_spec("no-op"), tmp_path).manifest.status == "complete"
+
+
+def test_file_system_without_locks_is_not_taken_for_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(UsageError, match=r"cannot be locked: No locks available \(name an --out"):
+        run_spec(make_spec("no-op"), tmp_path / "run")
+
+
     assert "suite squares has changed" in done.stderr
 
 
