@@ -98,6 +98,9 @@ class Session(Record):
     """One process that worked on the run; a run that was resumed has several."""
 
     command: str
+    versions: dict[str, str] = Field(default_factory=dict, description="of what decides pixels and numbers")
+    git: dict[str, JsonValue] = Field(default_factory=dict, description="of the checkout; empty if there is none")
+    hardware: dict[str, JsonValue] = Field(default_factory=dict)
     started: str = Field(description="UTC, ISO 8601")
     finished: str | None = Field(default=None, description="null if it was killed")
     wall_seconds: float | None = None
@@ -126,22 +129,29 @@ class Manifest(Record):
     counts: dict[str, dict[str, int]] = Field(default_factory=dict, description="outcomes per model and status")
     unavailable_metrics: dict[str, str] = Field(default_factory=dict, description="metric: why it cannot run here")
     sessions: tuple[Session, ...] = ()
-    versions: dict[str, str] = Field(default_factory=dict)
-    git: dict[str, JsonValue] = Field(default_factory=dict)
-    hardware: dict[str, JsonValue] = Field(default_factory=dict)
-    files: dict[str, str] = Field(default_factory=dict, description="sha256 of the finished files")
+    versions: dict[str, str] = Field(default_factory=dict, description="of the last session, and of all that scored")
+    git: dict[str, JsonValue] = Field(default_factory=dict, description="of the last session")
+    hardware: dict[str, JsonValue] = Field(default_factory=dict, description="of the last session")
+    files: dict[str, str] = Field(
+        default_factory=dict, description="sha256 of the files as the last session left them; empty until it ends"
+    )
     digest: str = Field(default="", description="sha256 of this record without this field")
 
     def sealed(self) -> Manifest:
         """The manifest with `digest` filled, so that a later edit shows."""
-        return self.model_copy(update={"digest": self._content_digest()})
+        return self.model_copy(update={"digest": _seal(json.loads(self.model_dump_json()))})
 
-    def is_intact(self) -> bool:
-        """Whether nothing was changed since it was sealed."""
-        return self.digest == self._content_digest() and self.spec_digest == self.spec.digest()
+    def is_intact(self, stored: dict[str, Any]) -> bool:
+        """Whether nothing was changed since it was sealed.
 
-    def _content_digest(self) -> str:
-        return digest(self.model_dump(mode="json", exclude={"digest"}))
+        Args:
+            stored: What its file holds: a file that was written before this record got another field is whole, too.
+        """
+        return self.digest == _seal(stored) and self.spec_digest == self.spec.digest()
+
+
+def _seal(stored: dict[str, Any]) -> str:
+    return digest({name: value for name, value in stored.items() if name != "digest"})
 
 
 class Timing(Record):

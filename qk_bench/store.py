@@ -337,7 +337,7 @@ class RunDirectory:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise DamagedRunError(f"{path}: {where}: {first['msg']}", "restore it, or use --fresh") from None
-        if not manifest.is_intact():
+        if not manifest.is_intact(data):
             raise DamagedRunError(f"{path} was edited after the run wrote it", "restore it, or start over with --fresh")
         return manifest
 

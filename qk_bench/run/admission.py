@@ -12,7 +12,7 @@ from qk_bench.manifest import Manifest, RunSpec
 from qk_bench.run.plan import SampleReader, Segment, card_digest, noise_seed, outcome_key
 from qk_bench.run.spec import differences
 from qk_bench.run.tables import Journal
-from qk_bench.store import OUTCOMES, RunDirectory
+from qk_bench.store import JOURNAL, OUTCOMES, RunDirectory
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,22 @@ def admit(
     spec: RunSpec,
     segments: Sequence[Segment],
     tasks: Mapping[tuple[str, str], Task],
+    code: Mapping[str, object],
     note: Callable[[str], None],
 ) -> Admission:
     """Look at what is there and make it fit to go on with.
 
     A torn last line is what an interruption may leave of the request in flight: it is dropped, and work goes on. Any
     other damage is set aside and reported, so that nothing is replaced behind the user's back; the next call goes on.
+    What other code has scored is scored again, so that all scores are of one code.
+
+    Args:
+        run: The folder.
+        spec: What is to be run there.
+        segments: Its plan.
+        tasks: Its tasks by (suite, task).
+        code: Versions of libraries and the git revision, of this session.
+        note: Told what the user should know.
 
     Raises:
         UsageError: The folder holds a run of another spec.
@@ -67,6 +77,15 @@ def admit(
         run.close_files()
         run.open_files()
         note(f"{run.path / OUTCOMES}: dropped a torn last line, which an interruption left")
+    if manifest is not None and manifest.status != "complete":
+        before = {**manifest.versions, **manifest.git}
+        names = [name for name in {**before, **code} if before.get(name) != code.get(name)]
+        if names:
+            run.close_files()
+            (run.path / JOURNAL).unlink(missing_ok=True)
+            run.open_files()
+            changes = ", ".join(f"{name} {before.get(name)} → {code.get(name)}" for name in names)
+            note(f"since the last session: {changes}; its outcomes are kept, and scored again")
     journal = Journal(run, segments, found.offsets)
     journal.load(run.outcomes)
     return Admission(manifest, found, journal)

@@ -51,7 +51,7 @@ def versions() -> dict[str, str]:
 
 
 def git() -> dict[str, JsonValue]:
-    """Revision of the checkout this package runs from and whether it is dirty; empty if there is none."""
+    """Revision of the checkout this package runs from and whether it is dirty (None: unknown); empty if there is none."""
     root = Path(qk_bench.__file__).parent.parent
 
     def ask(*words: str) -> str | None:
@@ -66,7 +66,8 @@ def git() -> dict[str, JsonValue]:
     top = ask("rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root.resolve():
         return {}
-    return {"revision": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
+    changes = ask("status", "--porcelain", "--untracked-files=no")
+    return {"revision": ask("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
 
 def hardware() -> dict[str, JsonValue]:

@@ -147,7 +147,8 @@ class _Execution:
         self.versions, self.git, self.hardware = environment.versions(), environment.git(), environment.hardware()
 
     def go(self) -> Result:
-        admitted = admit(self.run, self.spec, self.segments, self.tasks, self.reporter.note)
+        code = self.versions | self.git
+        admitted = admit(self.run, self.spec, self.segments, self.tasks, code, self.reporter.note)
         manifest, self.found, self.journal = admitted.manifest, admitted.found, admitted.journal
         if manifest is not None and manifest.status == "complete":
             self.reporter.note(f"{self.run.path} is complete: nothing to do")
@@ -157,7 +158,7 @@ class _Execution:
             self.unavailable = manifest.unavailable_metrics | self.unavailable
         self._count_blocks()
         earlier = self.earlier = manifest.sessions if manifest else ()
-        self._write_manifest("running", earlier, Session(command=self.options.command, started=self.started))
+        self._write_manifest("running", earlier, self._session())
         for stale in (SCORES, AGGREGATES):
             (self.run.path / stale).unlink(missing_ok=True)
         self.reporter.planned(self._estimate())
@@ -169,7 +170,7 @@ class _Execution:
         except BaseException:
             with contextlib.suppress(Exception):  # whatever stopped the run matters more than its manifest
                 self.loop.close()
-                self._write_manifest("partial", earlier, self._session())
+                self._write_manifest("partial", earlier, self._ended())
             raise
         self.loop.close()
         return Result(self._finish(earlier), self.load_failures, stopped and self.found.done < self.total)
@@ -337,24 +338,33 @@ class _Execution:
         tables.write_aggregates(self.spec, self.run, self.segments, self.aggregates)
         names = (OUTCOMES, SCORES, AGGREGATES)
         files = {name: self.run.file_digest(name) or "" for name in names}
-        manifest = self._write_manifest(
-            "complete" if complete else "partial", earlier, self._session(), files if complete else {}
-        )
+        manifest = self._write_manifest("complete" if complete else "partial", earlier, self._ended(), files)
         if complete:
             (self.run.path / JOURNAL).unlink(missing_ok=True)
         return manifest
 
     def _session(self) -> Session:
+        """This session as it starts."""
         return Session(
             command=self.options.command,
+            versions=self.versions,
+            git=self.git,
+            hardware=self.hardware,
             started=self.started,
-            finished=environment.now(),
-            wall_seconds=round(time.monotonic() - self.clock, 3),
-            cpu_seconds=round(environment.cpu_seconds() - self.cpu, 3),
-            peak_memory_bytes=peak_memory(),
-            worker_peak_memory_bytes=self.worker_peaks,
-            batch_sizes=self.batch_sizes,
-            usage=self.usage,
+        )
+
+    def _ended(self) -> Session:
+        """This session with what it cost."""
+        return self._session().model_copy(
+            update={
+                "finished": environment.now(),
+                "wall_seconds": round(time.monotonic() - self.clock, 3),
+                "cpu_seconds": round(environment.cpu_seconds() - self.cpu, 3),
+                "peak_memory_bytes": peak_memory(),
+                "worker_peak_memory_bytes": self.worker_peaks,
+                "batch_sizes": self.batch_sizes,
+                "usage": self.usage,
+            }
         )
 
     def _write_manifest(

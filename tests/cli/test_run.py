@@ -117,8 +117,7 @@ def test_changed_spec_is_told_with_old_and_new(tmp_path: Path, cli: Cli) -> None
 def test_unfinished_run_is_shown_as_partial(tmp_path: Path, cli: Cli) -> None:
     spec = make_spec(FAULTY, limit=150, arguments={FAULTY: {"fault": "raise", "guilty": "recolour-test-00140"}})
     run_spec(spec, tmp_path / "run", max_failures=1)
-    for parquet in (tmp_path / "run").glob("*.parquet"):
-        parquet.unlink()  # as after kill -9: only the journal is there
+    as_interrupted(tmp_path / "run")  # only the journal is there
     code, printed, err = cli("show", tmp_path / "run", "--format", "json")
     assert (code, err) == (0, "")
     shown = json.loads(printed)
@@ -236,6 +235,17 @@ def test_show_tells_what_models_cost_apart_from_scores(tmp_path: Path, cli: Cli)
     assert oracle["requests"] == 6
     assert faulty["requests"] == 5  # a failure gave no image
     for cost in (faulty, oracle):
+def test_git_that_cannot_say_whether_the_checkout_is_dirty_does_not_say_it_is_clean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(qk_bench.__file__).parent.parent
+    script = f'#!/bin/sh\ncase "$*" in *toplevel*) echo "{root}" ;; *HEAD*) echo abc ;; *) exit 128 ;; esac\n'
+    (tmp_path / "git").write_text(script)
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert environment.git() == {"revision": "abc", "dirty": None}
+
+
         assert 0 < cost["latency_median"] <= cost["latency_p95"]
         assert cost["throughput"] > 0
         assert cost["peak_memory"] > 1e6

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import PAINTER, SQUARES, Cli, as_interrupted, command, make_spec, outcomes, run_spec, same_results
+from harness import FAULTY, PAINTER, SQUARES, Cli, as_interrupted, command, make_spec, outcomes, run_spec, same_results
 
 from qk_bench.errors import DamagedRunError, FullDiskError, UsageError
+from qk_bench.manifest import digest
+from qk_bench.store import RunDirectory
 
 
 @pytest.fixture
@@ -158,6 +160,16 @@ def test_folder_that_is_no_run_cannot_be_shown(tmp_path: Path, cli: Cli) -> None
     code, _, err = cli("show", tmp_path)
     assert code == 3
     assert "is not a run" in err
+
+
+def test_manifest_from_before_a_field_was_added_is_whole(out: Path, cli: Cli) -> None:
+    path = out / "manifest.json"
+    data = json.loads(path.read_text())
+    del data["sessions"][0]["versions"]
+    data["digest"] = digest({name: value for name, value in data.items() if name != "digest"})
+    path.write_text(json.dumps(data))
+    code, _, err = cli("show", out)
+    assert (code, err) == (0, "")
 
 
 @pytest.fixture

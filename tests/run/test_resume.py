@@ -29,7 +29,8 @@ from harness import (
 )
 
 from qk_bench.errors import DamagedRunError, UsageError
-from qk_bench.store import OURS
+from qk_bench.manifest import RunSpec
+from qk_bench.store import OURS, RunDirectory
 
 METRICS = (f"{YARDSTICKS}:Error", f"{YARDSTICKS}:Brightness")
 
@@ -127,26 +128,28 @@ def test_batch_size_of_a_model_does_not_change_its_images(tmp_path: Path) -> Non
     assert images[0] == images[1]
 
 
-def test_what_was_scored_is_not_scored_again(tmp_path: Path) -> None:
-    counting = tmp_path / "counting.py"
-    log = tmp_path / "verified.txt"
-    counting.write_text(
-        f"""
+COUNTING = """
 import importlib.util
-spec = importlib.util.spec_from_file_location("squares_again", {str(Path(SQUARES.partition(":")[0]))!r})
+spec = importlib.util.spec_from_file_location("squares_again", {squares!r})
 squares = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(squares)
 
 class Counting(squares.Squares):
     def verify(self, sample, image):
-        with open({str(log)!r}, "a") as file:
+        with open({log!r}, "a") as file:
             print(sample.id, file=file)
         return super().verify(sample, image)
 
 class SUITE(squares.SquaresSuite):
     tasks = {{"recolour": Counting("recolour", "recolour")}}
 """
-    )
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> tuple[RunSpec, Path]:
+    """A spec whose run stopped after two whole blocks, and the file that tells which samples were verified."""
+    counting, log = tmp_path / "counting.py", tmp_path / "verified.txt"
+    counting.write_text(COUNTING.format(squares=SQUARES.partition(":")[0], log=str(log)))
     fault = f"{Path(PAINTER.partition(':')[0])}:Faulty"
     spec = make_spec(
         fault,
@@ -154,13 +157,30 @@ class SUITE(squares.SquaresSuite):
         limit=200,
         arguments={fault: {"fault": "raise", "guilty": "recolour-test-00150"}},
     )
-    stopped = run_spec(spec, tmp_path / "run", max_failures=1)
-    assert stopped.stopped
-    before = log.read_text().split()
-    assert len(before) == 128  # two whole blocks
+    assert run_spec(spec, tmp_path / "run", max_failures=1).stopped
+    assert len(log.read_text().split()) == 128
+    return spec, log
+
+
+def test_what_was_scored_is_not_scored_again(stopped: tuple[RunSpec, Path], tmp_path: Path) -> None:
+    spec, log = stopped
     run_spec(spec, tmp_path / "run")
     after = log.read_text().split()
     assert len(after) == len(set(after)) == 199
+
+
+def test_what_other_code_has_scored_is_scored_again(stopped: tuple[RunSpec, Path], tmp_path: Path) -> None:
+    spec, log = stopped
+    run, reporter = RunDirectory(tmp_path / "run"), Silent()
+    manifest = run.read_manifest()
+    assert manifest is not None
+    run.write_manifest(manifest.model_copy(update={"versions": {**manifest.versions, "numpy": "0"}}))
+    result = run_spec(spec, tmp_path / "run", reporter)
+    assert any("numpy 0 → " in note and "scored again" in note for note in reporter.notes)
+    assert len(log.read_text().split()) == 128 + 199
+    for session in result.manifest.sessions:
+        assert session.versions["numpy"] != "0"
+        assert "cores" in session.hardware
 
 
 def test_complete_run_is_left_alone(tmp_path: Path) -> None:
@@ -229,6 +249,22 @@ def test_folder_that_is_not_a_run_is_neither_written_nor_deleted(tmp_path: Path)
     assert [p.name for p in tmp_path.rglob("*")] == ["images", "holiday.png"]
 
 
+def test_folder_of_a_run_that_was_killed_before_it_signed_its_lock_can_be_used(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    assert run_spec(make_spec("no-op"), tmp_path).manifest.status == "complete"
+
+
+def test_file_system_without_locks_is_not_taken_for_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(UsageError, match=r"cannot be locked: No locks available \(name an --out"):
+        run_spec(make_spec("no-op"), tmp_path / "run")
+
+
 def test_fresh_does_not_follow_links_out_of_the_folder(tmp_path: Path) -> None:
     out, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     run_spec(make_spec("no-op"), out)
@@ -249,22 +285,6 @@ def test_suite_that_changed_without_saying_so_is_noticed(tmp_path: Path) -> None
     suite.write_text(fixed.replace("GROUND = (128, 128, 128)", "GROUND = (120, 128, 128)"))
     done = subprocess.run(command(*words), capture_output=True, text=True, check=False)
     assert done.returncode == DamagedRunError.exit_code
-def test_folder_of_a_run_that_was_killed_before_it_signed_its_lock_can_be_used(tmp_path: Path) -> None:
-    (tmp_path / "lock").touch()
-    assert run_spec(make_spec("no-op"), tmp_path).manifest.status == "complete"
-
-
-def test_file_system_without_locks_is_not_taken_for_another_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(descriptor: int, operation: int) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(UsageError, match=r"cannot be locked: No locks available \(name an --out"):
-        run_spec(make_spec("no-op"), tmp_path / "run")
-
-
     assert "suite squares has changed" in done.stderr
 
 
