@@ -166,7 +166,9 @@ class Outcome(Record):
     seed: int = Field(ge=0, description="seed index")
     key: str = Field(description="cache key: model card, sample content and noise seed")
     status: Status
-    image: str | None = Field(default=None, description="sha256 of the stored PNG file; null unless status is ok")
+    image: str | None = Field(
+        default=None, pattern="^[0-9a-f]{64}$", description="sha256 of the stored PNG file; null unless status is ok"
+    )
     width: int | None = Field(default=None, description="width as the model returned it, in pixels")
     height: int | None = None
     detail: str = Field(default="", description="one line about a failure or an oddity")

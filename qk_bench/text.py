@@ -21,5 +21,5 @@ def markdown_safe(text: str) -> str:
 
 def markdown_table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
     """The lines of a Markdown table; cells are made safe."""
-    lines = [head, ["---"] * len(head), *([markdown_safe(cell) for cell in row] for row in rows)]
-    return [f"| {' | '.join(line)} |" for line in lines]
+    lines = [[markdown_safe(cell) for cell in row] for row in (head, *rows)]
+    return [f"| {' | '.join(line)} |" for line in (lines[0], ["---"] * len(head), *lines[1:])]

@@ -4,8 +4,9 @@ The JSON has these keys, which stay: `status` (complete or partial), `requests`,
 `split`, `resolution`, `seeds`, `problems`, `unavailable_metrics`, `models` and `aggregates` (the rows of
 `aggregates.parquet`). Each entry of `models` has `model`, `privileged`, `unseeded`, `outcomes` (count per status), `results` and
 `efficiency` (null where nothing was timed; the fields of `qk_bench.metrics.efficiency.Efficiency`, measured, so that
-they differ from run to run); each of `results` has `task` (or `all`), `metric`, `value`, `low`, `high` (95 % interval), `n`, `clusters` and
-`without_value` (count per status). What has no value, or none that is finite, is null.
+they differ from run to run); each of `results` has `task` (or `all`), `metric`, `value`, `low`, `high` (95 % interval),
+`n` (outcomes that `value` is over; for `success` failures are among them), `clusters` and `without_value` (count per
+status). What has no value, or none that is finite, is null.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from qk_bench.records import SUCCESS
 from qk_bench.run.summary import ALL_TASKS, Line, Summary
+from qk_bench.text import markdown_safe, markdown_table
 from qk_bench.training import Table as TextTable
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ def _result(line: Line) -> dict[str, Any]:
         "value": None if e is None else _number(e.value),
         "low": None if e is None else _number(e.low),
         "high": None if e is None else _number(e.high),
-        "n": line.n,
+        "n": 0 if e is None else e.n,
         "clusters": 0 if e is None else e.n_clusters,
         "without_value": line.without_value,
     }
@@ -184,15 +186,12 @@ def _notes(summary: Summary) -> list[str]:
 
 
 def _markdown(summary: Summary) -> str:
-    def table(head: list[str], rows: list[list[str]]) -> list[str]:
-        lines = [head, ["---"] * len(head), *rows]
-        return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-
-    parts = [_heading(summary), "", *table(*_rows(summary))]
+    parts = [markdown_safe(_heading(summary)), "", *markdown_table(*_rows(summary))]
     for head, rows in (_other_rows(summary), _cost_rows(summary)):
         if rows:
-            parts += ["", *table(head, rows)]
-    return "\n".join([*parts, *(["", *_notes(summary)] if _notes(summary) else [])])
+            parts += ["", *markdown_table(head, rows)]
+    notes = [f"- {markdown_safe(note)}" for note in _notes(summary)]
+    return "\n".join([*parts, *(["", *notes] if notes else [])])
 
 
 def make_console() -> Console:
@@ -237,8 +236,9 @@ def print_tables(tables: list[TextTable], form: str) -> None:
         return
     for table in tables:
         if form == "markdown":
-            lines = [f"**{table.title}**", "", f"| {' | '.join(table.columns)} |", "|---" * len(table.columns) + "|"]
-            print("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table.rows), ""]))
+            rows = [list(row) for row in table.rows]
+            lines = [f"**{markdown_safe(table.title)}**", "", *markdown_table(list(table.columns), rows), ""]
+            print("\n".join(lines))
         else:
             from rich.console import Console
 

@@ -39,12 +39,6 @@ class Cell:
             value = 0.0 if metric == SUCCESS and status in FAILURES else math.nan
         column.append(value)
 
-    def count(self, metric: str) -> int:
-        """How many outcomes have a value."""
-        if metric == SUCCESS:  # where a failure stands as a zero
-            return len(self.clusters) - self.without[metric].total()
-        return int((~np.isnan(np.asarray(self.values[metric]))).sum())
-
     def estimates(self) -> dict[str, Estimate | None]:
         """Each metric's rate or mean with its interval; None where no outcome has a value."""
         clusters = np.asarray(self.clusters)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
@@ -36,7 +36,6 @@ class Line:
     metric: str
     estimate: Estimate | None
     """None where no outcome has a value."""
-    n: int
     without_value: dict[str, int]
 
 
@@ -96,7 +95,7 @@ def summarise(run: RunDirectory) -> Summary:
         problems=tuple(problems),
         lines=tuple(_lines(manifest, cells)),
         aggregates=() if AGGREGATES in found.changed_files else tuple(_aggregates(run)),
-        costs=_costs(run, manifest),
+        costs=_costs(run, manifest, found),
     )
 
 
@@ -105,16 +104,8 @@ def _tables(run: RunDirectory, manifest: Manifest, found: Inspection) -> Iterato
     if SCORES in found.changed_files:
         return
     if (run.path / SCORES).exists():
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            with pq.ParquetFile(run.path / SCORES) as file:
-                for batch in file.iter_batches():
-                    yield pa.Table.from_batches([batch])
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DamagedRunError(f"{run.path / SCORES} cannot be read: {str(error).splitlines()[0]}") from None
-    elif (run.path / JOURNAL).exists():
+        yield from _read_table(run.path / SCORES)
+    elif (run.path / JOURNAL).exists() and (run.path / OUTCOMES).exists():
         journal = Journal(run, segments_of(manifest.spec), found.offsets)
         outcomes, scores = LineReader(run.path / OUTCOMES), LineReader(run.path / JOURNAL)
         try:
@@ -123,6 +114,23 @@ def _tables(run: RunDirectory, manifest: Manifest, found: Inspection) -> Iterato
         finally:
             outcomes.close()
             scores.close()
+
+
+def _read_table(path: Path) -> Iterator[pa.Table]:
+    """A table of the run, piece by piece.
+
+    Raises:
+        DamagedRunError: It cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield pa.Table.from_batches([batch])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DamagedRunError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def _cells(tables: Iterable[pa.Table]) -> dict[tuple[str, str], Cell]:
@@ -152,43 +160,30 @@ def _lines(manifest: Manifest, cells: dict[tuple[str, str], Cell]) -> Iterator[L
             for task, cell in found.items():
                 if metric in cell.values:
                     without = dict(sorted(cell.without[metric].items()))
-                    n = cell.count(metric)
-                    yield Line(card.name, card.privileged, task, metric, estimates[task][metric], n, without)
+                    yield Line(card.name, card.privileged, task, metric, estimates[task][metric], without)
 
 
-def _costs(run: RunDirectory, manifest: Manifest) -> dict[str, Efficiency]:
+def _costs(run: RunDirectory, manifest: Manifest, found: Inspection) -> dict[str, Efficiency]:
     """From the timings of requests that gave an image: a failure at once would look fast."""
     rows: dict[str, list[Timing]] = {model.card.name: [] for model in manifest.spec.models}
-    failed = {
-        (o["model"], o["suite"], o["task"], o["sample_id"], o["seed"])
-        for o in _json_lines(run, OUTCOMES)
-        if o.get("status") != "ok" and "seed" in o
-    }
-    for line in _json_lines(run, TIMINGS):
+    failed = set()
+    for offset, line in read_lines(run.path / OUTCOMES):
+        if offset not in found.dropped and offset != found.torn:
+            outcome = json.loads(line)
+            if outcome["status"] != "ok":
+                failed.add(tuple(outcome[name] for name in ("model", "suite", "task", "sample_id", "seed")))
+    for _, line in read_lines(run.path / TIMINGS):
         try:
-            row = Timing.model_validate(line)
-        except ValidationError:
+            row = Timing.model_validate_json(line)
+        except ValidationError:  # a torn or damaged line costs its measurement only
             continue
         if row.model in rows and (row.model, row.suite, row.task, row.sample_id, row.seed) not in failed:
             rows[row.model].append(row)
-    found = {model.card.name: efficiency(rows[model.card.name], model.card) for model in manifest.spec.models}
-    return {name: cost for name, cost in found.items() if cost is not None}
+    costs = {model.card.name: efficiency(rows[model.card.name], model.card) for model in manifest.spec.models}
+    return {name: cost for name, cost in costs.items() if cost is not None}
 
 
-def _json_lines(run: RunDirectory, name: str) -> Iterator[dict[str, Any]]:
-    """Whole lines of a file; what is torn or damaged is passed over, since `inspect` reports it."""
-    for _, line in read_lines(run.path / name):
-        with contextlib.suppress(ValueError):
-            entry = json.loads(line)
-            if isinstance(entry, dict):
-                yield entry
-
-
-def _aggregates(run: RunDirectory) -> Iterable[dict[str, Any]]:
-    if not (run.path / AGGREGATES).exists():
-        return []
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(run.path / AGGREGATES) as file:
-        rows: list[dict[str, Any]] = file.read().to_pylist()
-    return rows
+def _aggregates(run: RunDirectory) -> Iterator[dict[str, Any]]:
+    if (run.path / AGGREGATES).exists():
+        for table in _read_table(run.path / AGGREGATES):
+            yield from table.to_pylist()

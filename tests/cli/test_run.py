@@ -94,6 +94,9 @@ def test_failed_outcomes_are_exit_code_5_and_are_shown(tmp_path: Path, cli: Cli)
     assert "1 model_error" in printed
 
 
+    (model,) = json.loads(cli("show", tmp_path / "run", "--format", "json")[1])["models"]
+    (success,) = model["results"]
+    assert (success["n"], success["without_value"]) == (5, {"model_error": 1})  # of 5, as in the table
 def test_model_that_cannot_be_loaded_is_exit_code_2_after_the_others_are_done(tmp_path: Path, cli: Cli) -> None:
     words = ("--model", FAULTY, "--model-arg", f"{FAULTY}.fault=setup", "--model", "oracle", "--limit", "5")
     code, printed, err = cli("run", *TASK, *words, "--out", tmp_path / "run")
@@ -134,7 +137,16 @@ def test_markdown_has_a_row_per_model_and_task(tmp_path: Path, cli: Cli) -> None
     table = next(block for block in printed.split("\n\n") if "| task |" in block)
     rows = [line for line in table.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + 2 * 3
-    assert rows[5].startswith("| oracle (privileged) | squares/recolour | 100.0% | [")
+    assert rows[5].startswith("| oracle (privileged) | squares/recolour | 100.0% | \\[")
+
+
+def test_markdown_shows_a_name_for_what_it_is(tmp_path: Path, cli: Cli) -> None:
+    spec = make_spec(PAINTER, arguments={PAINTER: {"name": "a|<b>_c_"}}, metrics=("success", f"{YARDSTICKS}:Error"))
+    run_spec(spec, tmp_path / "run")
+    _, printed, _ = cli("show", tmp_path / "run", "--format", "markdown")
+    assert "| a\\|&lt;b&gt;\\_c\\_ | squares/recolour |" in printed
+    assert "| metric | a\\|&lt;b&gt;\\_c\\_ |" in printed
+    assert "<b>" not in printed
 
 
 def test_output_can_be_piped_into_head(tmp_path: Path) -> None:

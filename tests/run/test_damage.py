@@ -40,7 +40,7 @@ def tear(out: Path) -> None:
 def change_a_line(out: Path) -> None:
     path = out / "outcomes.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
-    lines[7] = b'{"model": "painter"}\n'
+    lines[7] = b'{"seed": 1}\n'
     path.write_bytes(b"".join(lines))
 
 
@@ -89,6 +89,33 @@ def test_damage_is_reported_then_mended_by_the_same_command(damage: str, whole: 
     assert same_results(whole, out)
     code, _, err = cli("show", out)
     assert (code, err) == (0, "")
+
+
+def test_image_that_an_outcome_names_outside_the_run_is_not_touched(out: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "holiday.png"
+    mine.write_bytes(b"mine")
+    lines = outcomes(out)
+    lines[7]["image"] = str(mine.with_suffix(""))
+    (out / "outcomes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(DamagedRunError, match="line 8: not an outcome"):
+        run_spec(make_spec(PAINTER, limit=100), out)
+    assert mine.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("table", ["scores.parquet", "aggregates.parquet"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_cut_table_of_a_run_that_was_stopped_is_noticed(table: str, killed: bool, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "run"
+    run_spec(make_spec(FAULTY, limit=20, arguments={FAULTY: {"fault": "raise"}}), out, max_failures=1)
+    run = RunDirectory(out)
+    manifest = run.read_manifest()
+    assert manifest is not None
+    if killed:  # between the tables and the manifest that vouches for them
+        run.write_manifest(manifest.model_copy(update={"status": "running", "files": {}}))
+    (out / table).write_bytes((out / table).read_bytes()[:-9])
+    code, _, err = cli("show", out)
+    assert (code, err.count("\n")) == (3, 1)
+    assert f"{table} cannot be read" in err if killed else f"{table} is not the file the run wrote" in err
 
 
 def test_torn_line_of_an_interrupted_run_is_just_the_request_in_flight(whole: Path, out: Path) -> None:
