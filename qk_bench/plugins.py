@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, TypeVar
 from qk_bench.errors import QKBenchError, UsageError, one_line
 from qk_bench.functions import FunctionModel, is_function_model
 from qk_bench.interfaces import Metric, Model, SampleMetric, SetMetric, Suite, Task
-from qk_bench.records import ModelCard
+from qk_bench.records import MetricColumn, ModelCard
 from qk_bench.training import Trainer
 
 Kind = Literal["model", "task", "metric", "trainer"]
@@ -81,6 +81,18 @@ def model_maker(ref: str) -> Callable[..., Model]:
     return _model_maker(ref)[0]
 
 
+def needs_argument(name: str) -> bool:
+    """Whether a registered model is only made of `NAME:ARGUMENT`: the first parameter has no default.
+
+    Raises:
+        UsageError: There is no such model, or it cannot be loaded.
+    """
+    make = model_maker(name)
+    parameters = _guard(f"model {name}", lambda: list(inspect.signature(make).parameters.values()))
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return bool(parameters) and parameters[0].kind in positional and parameters[0].default is inspect.Parameter.empty
+
+
 def file_digest(ref: str) -> str:
     """The sha256 of the file a plug-in is named by; empty where it is named by entry point."""
     found = _model_file(ref)
@@ -107,9 +119,15 @@ def load_suite(ref: str) -> Suite:
         elif separator:
             raise UsageError(f"suite {name} takes no folder", f"name it as {name}")
     suite = _instance(f"suite {ref}", value, Suite)  # type: ignore[type-abstract]
-    for name, task in suite.tasks.items():
-        if not isinstance(task, Task) or task.name != name or task.suite != suite.name:
-            raise UsageError(f"suite {ref}: task {name!r} must be a Task whose name is {name!r}, suite {suite.name!r}")
+
+    def check() -> None:
+        for name, task in suite.tasks.items():
+            if not isinstance(task, Task) or task.name != name or task.suite != suite.name:
+                raise UsageError(
+                    f"suite {ref}: task {name!r} must be a Task whose name is {name!r}, suite {suite.name!r}"
+                )
+
+    _guard(f"suite {ref}", check)
     return suite
 
 
@@ -147,6 +165,13 @@ def load_metric(ref: str) -> SampleMetric | SetMetric:
     metric = _instance(f"metric {ref}", value, Metric)  # type: ignore[type-abstract]
     if not isinstance(metric, SampleMetric | SetMetric):
         raise UsageError(f"metric {ref}: {type(metric).__name__} is neither a SampleMetric nor a SetMetric")
+
+    def check() -> None:
+        _, _ = metric.availability()
+        if not all(isinstance(column, MetricColumn) for column in metric.columns):
+            raise TypeError("its columns are not all MetricColumn")
+
+    _guard(f"metric {ref}", check)
     return metric
 
 

@@ -28,19 +28,24 @@ def model(
 
     from qk_bench.cli.run import model_arguments
     from qk_bench.conformance import check_model
+    from qk_bench.errors import UsageError
     from qk_bench.plugins import find_tasks, load_model
+    from qk_bench.run.plan import SampleReader
 
     loaded = load_model(name, model_arguments(model_arg or [], [name]).get(name, {}))
     tasks = [found.task for found in (find_tasks([task]) if task else _installed())]
     fitting = [candidate for candidate in tasks if candidate.kind in loaded.card.kinds]
     if not fitting:
-        from qk_bench.errors import UsageError
-
         raise UsageError(
             f"model {name} does {', '.join(loaded.card.kinds)}; no task is of such a kind", "name a --task"
         )
     split = "test" if "test" in fitting[0].splits else fitting[0].splits[0]
-    samples = [fitting[0].sample(split, index, resolution) for index in range(max(2, min(4, loaded.card.batch_size)))]
+    reader = SampleReader(fitting[0], split, resolution)
+    samples = [reader.read(index)[0] for index in range(max(2, min(4, loaded.card.batch_size)))]
+    if len({(sample.width, sample.height) for sample in samples}) > 1:
+        raise UsageError(
+            f"the first samples of {fitting[0].suite}/{fitting[0].name} differ in size", "name a --task of one size"
+        )
     with contextlib.redirect_stdout(sys.stderr):
         checks = check_model(loaded, samples)
     _report(checks)

@@ -38,23 +38,24 @@ def list_(
 
 
 def _models() -> list[dict[str, Any]]:
-    """Names and cards. A model that needs an argument or weights to be made is listed without a card."""
+    """Names and cards. A model that needs an argument to be made, or that is broken, is listed without a card."""
     from qk_bench.errors import QKBenchError
-    from qk_bench.plugins import load_model, model_maker, names
+    from qk_bench.plugins import load_model, model_maker, names, needs_argument
 
     rows = []
     for name in names("model"):
         row: dict[str, Any] = {"name": name, "description": "", "kinds": [], "privileged": False, "problem": ""}
         try:
             kind = model_maker(name)
-            row["description"] = (kind.__doc__ or "").strip().splitlines()[0] if kind.__doc__ else ""
-            card = load_model(name).card
-            row |= {"description": card.description or row["description"], "kinds": list(card.kinds)}
-            row["privileged"] = card.privileged
+            row["description"] = (kind.__doc__ or "").strip().partition("\n")[0]
+            if needs_argument(name):
+                row["name"] = f"{name}:ARGUMENT"
+            else:
+                card = load_model(name).card
+                row |= {"description": card.description or row["description"], "kinds": list(card.kinds)}
+                row["privileged"] = card.privileged
         except QKBenchError as error:
-            needs_argument = isinstance(error.__cause__, TypeError)
-            row["problem"] = "" if needs_argument else str(error)
-            row["name"] = f"{name}:ARGUMENT" if needs_argument else name
+            row["problem"] = str(error)
         rows.append(row)
     return rows
 

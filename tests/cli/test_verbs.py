@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from harness import FAULTY, PAINTER, SQUARES, Cli, qkbench
+
+from qk_bench import plugins
+from qk_bench.run.spec import make_metrics
 
 HEAVY = ("torch", "pandas", "diffusers", "transformers", "numpy", "pydantic", "pyarrow", "PIL", "scipy", "skimage")
 
@@ -57,6 +61,97 @@ def test_list_as_table_and_json(what: str, cli: Cli) -> None:
     assert all(row["name"] in table for row in rows)
 
 
+BROKEN = '''
+from qk_bench.interfaces import Model, SampleMetric, Suite
+
+
+class Unready(SampleMetric):
+    columns = ()
+
+    def availability(self):
+        raise OSError("no disk")
+
+    def compute(self, items):
+        return []
+
+
+class Columnless(Unready):
+    columns = property(lambda self: 1 / 0)
+
+    def availability(self):
+        return True, ""
+
+
+class Taskless(Suite):
+    name = version = "taskless"
+
+    def digest(self):
+        return ""
+
+
+class Mistyped(Model):
+    def __init__(self):
+        self.card = 1 + ""
+
+    def generate(self, requests):
+        return []
+
+
+class Asking(Mistyped):
+    """   """
+
+    def __init__(self, folder):
+        raise AssertionError
+'''
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registers plug-ins that load and then fail, beside those that are installed."""
+    (tmp_path / "broken_parts.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_parts", raising=False)
+    parts = {"metric": ("Unready", "Columnless"), "task": ("Taskless",), "model": ("Mistyped", "Asking"), "trainer": ()}
+    installed = plugins._entries
+
+    def entries(kind: plugins.Kind) -> dict[str, list[importlib.metadata.EntryPoint]]:
+        group = plugins.GROUPS[kind]
+        mine = {n.lower(): [importlib.metadata.EntryPoint(n, f"broken_parts:{n}", group)] for n in parts[kind]}
+        return installed(kind) | mine
+
+    monkeypatch.setattr(plugins, "_entries", entries)
+
+
+@pytest.mark.usefixtures("broken")
+@pytest.mark.parametrize(
+    ("what", "problems"),
+    [
+        ("metrics", {"unready": "OSError: no disk", "columnless": "ZeroDivisionError", "success": ""}),
+        ("tasks", {"taskless": "AttributeError", "scenes/removal": ""}),
+        ("models", {"mistyped": "TypeError", "asking:ARGUMENT": "", "no-op": "", "precomputed:ARGUMENT": ""}),
+    ],
+)
+def test_broken_plug_in_is_listed_with_its_problem_and_hides_no_other(
+    what: str, problems: dict[str, str], cli: Cli
+) -> None:
+    code, out, _ = cli("list", what, "--format", "json")
+    assert code == 0
+    told = {row["name"]: row["problem"] for row in json.loads(out)}
+    for name, problem in problems.items():
+        assert problem in told[name] if problem else told[name] == ""
+
+
+@pytest.mark.usefixtures("broken")
+def test_broken_plug_in_is_diagnosed_and_left_out_of_runs(cli: Cli) -> None:
+    code, out, _ = cli("doctor", "--format", "json")
+    assert code == 1
+    told = {row["what"] for row in json.loads(out) if row["level"] == "broken"}
+    assert {"metric unready", "metric columnless", "suite taskless"} <= told
+    specs, unavailable = make_metrics([])
+    assert "success" in {spec.ref for spec in specs}
+    assert {"unready", "columnless"} <= set(unavailable)
+
+
 def test_schema_of_all_records_and_of_one(cli: Cli) -> None:
     code, out, _ = cli("schema")
     assert code == 0
@@ -81,6 +176,12 @@ def test_check_passes_what_is_right_and_fails_what_is_not(cli: Cli, tmp_path: Pa
     code, _, err = cli("check", "model", "no-op", "--task", "nothing")
     assert code == 2
     assert err.startswith("error: there is no task")
+    head = "-> Sample:\n"
+    text = Path(SQUARES.partition(":")[0]).read_text()
+    (tmp_path / "sizes.py").write_text(text.replace(head, f"{head}        resolution += index\n", 1))
+    code, _, err = cli("check", "model", "no-op", "--task", f"{tmp_path / 'sizes.py'}:SUITE")
+    assert code == 2
+    assert err.startswith("error: the first samples of squares/recolour differ in size")
 
 
 def test_doctor_says_what_is_there_and_how_to_mend_the_rest(cli: Cli) -> None:
