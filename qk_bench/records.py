@@ -199,6 +199,6 @@ class MetricColumn(Record):
     id: str
     unit: str = ""
     direction: Direction
-    low: float | None = Field(default=None, description="smallest possible value")
-    high: float | None = Field(default=None, description="largest possible value")
+    low: float | None = Field(default=None, allow_inf_nan=False, description="smallest possible value, if any")
+    high: float | None = Field(default=None, allow_inf_nan=False, description="largest possible value, if any")
     description: str = ""

@@ -83,6 +83,17 @@ def test_broken_model_file_is_one_clear_line(
     assert capsys.readouterr().out == ""
 
 
+def test_metric_without_finite_bounds_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from qk_bench.interfaces import SampleMetric\nfrom qk_bench.records import MetricColumn\n"
+        "class Mine(SampleMetric):\n    compute = None\n    columns = property(lambda self: "
+        "(MetricColumn(id='mine', direction='higher', high=float('inf')),))\n"
+    )
+    with pytest.raises(UsageError, match=r"mine.py:Mine cannot be loaded: .*high Input should be a finite number"):
+        load_metric(f"{path}:Mine")
+
+
 def test_unknown_names_list_the_near_ones() -> None:
     with pytest.raises(UsageError, match="there is no model 'orcale'; did you mean oracle"):
         load_model("orcale")

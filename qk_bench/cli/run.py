@@ -158,7 +158,7 @@ def model_arguments(pairs: list[str], models: list[str]) -> dict[str, dict[str, 
     A value is read as JSON where it is JSON (numbers, true, false, null, lists), else as text.
 
     Raises:
-        UsageError: A pair cannot be read, or it is not clear which model it is for.
+        UsageError: A pair cannot be read, a number is not finite, or it is not clear which model it is for.
     """
     import json
 
@@ -178,4 +178,8 @@ def model_arguments(pairs: list[str], models: list[str]) -> dict[str, dict[str, 
             arguments[owner][key] = json.loads(text)
         except ValueError:
             arguments[owner][key] = text
+        try:
+            json.dumps(arguments[owner][key], allow_nan=False)
+        except ValueError:
+            raise UsageError(f"--model-arg {pair}: numbers must be finite", "the manifest holds no others") from None
     return arguments

@@ -68,10 +68,12 @@ def test_default_folder_of_many_tasks_has_a_name_that_can_be_written(
         (("--task", SQUARES, "--metric", "sucess"), "there is no metric 'sucess'; did you mean success"),
         (("--task", SQUARES, "--model", PAINTER, "--model-arg", "x"), "is not key=value"),
         (("--task", SQUARES, "--model", PAINTER, "--model-arg", "x=1"), "unexpected keyword argument 'x'"),
+        (("--task", SQUARES, "--model", PAINTER, "--model-arg", "seconds=NaN"), "numbers must be finite"),
+        (("--task", SQUARES, "--model", PAINTER, "--model-arg", "seconds=[1e999]"), "numbers must be finite"),
         (("--task", SQUARES, "--model", "no-op", "--model", "noise", "--model-arg", "x=1"), "which model?"),
+        (("--task", SQUARES, "--model", "nowhere.py:Editor"), "there is no file nowhere.py"),
         (("--task", SQUARES, "--model", PAINTER, "--model", f"{FAULTY[:-6]}Painter:3"), "painter"),
         (("--task", SQUARES, "--model", "precomputed:/nowhere"), "there is no folder /nowhere"),
-        (("--task", SQUARES, "--model", "nowhere.py:Editor"), "there is no file nowhere.py"),
         ((), "Missing option '--task'"),
         (("--task", SQUARES, "--frobnicate"), "No such option"),
     ],
@@ -92,11 +94,11 @@ def test_failed_outcomes_are_exit_code_5_and_are_shown(tmp_path: Path, cli: Cli)
     code, printed, _ = cli("run", *TASK, *words)
     assert code == 5
     assert "1 model_error" in printed
-
-
     (model,) = json.loads(cli("show", tmp_path / "run", "--format", "json")[1])["models"]
     (success,) = model["results"]
     assert (success["n"], success["without_value"]) == (5, {"model_error": 1})  # of 5, as in the table
+
+
 def test_model_that_cannot_be_loaded_is_exit_code_2_after_the_others_are_done(tmp_path: Path, cli: Cli) -> None:
     words = ("--model", FAULTY, "--model-arg", f"{FAULTY}.fault=setup", "--model", "oracle", "--limit", "5")
     code, printed, err = cli("run", *TASK, *words, "--out", tmp_path / "run")
@@ -233,6 +235,17 @@ def test_manifest_tells_what_ran_where(tmp_path: Path) -> None:
     assert len(timings) == 8
 
 
+def test_git_that_cannot_say_whether_the_checkout_is_dirty_does_not_say_it_is_clean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(qk_bench.__file__).parent.parent
+    script = f'#!/bin/sh\ncase "$*" in *toplevel*) echo "{root}" ;; *HEAD*) echo abc ;; *) exit 128 ;; esac\n'
+    (tmp_path / "git").write_text(script)
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert environment.git() == {"revision": "abc", "dirty": None}
+
+
 def test_show_tells_what_models_cost_apart_from_scores(tmp_path: Path, cli: Cli) -> None:
     guilty = ("--model-arg", f"{FAULTY}.fault=raise", "--model-arg", f"{FAULTY}.guilty=recolour-test-00001")
     words = ("run", "--task", f"{SQUARES}/recolour", "--model", FAULTY, "--model", "oracle", "--limit", "6", *guilty)
@@ -247,17 +260,6 @@ def test_show_tells_what_models_cost_apart_from_scores(tmp_path: Path, cli: Cli)
     assert oracle["requests"] == 6
     assert faulty["requests"] == 5  # a failure gave no image
     for cost in (faulty, oracle):
-def test_git_that_cannot_say_whether_the_checkout_is_dirty_does_not_say_it_is_clean(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = Path(qk_bench.__file__).parent.parent
-    script = f'#!/bin/sh\ncase "$*" in *toplevel*) echo "{root}" ;; *HEAD*) echo abc ;; *) exit 128 ;; esac\n'
-    (tmp_path / "git").write_text(script)
-    (tmp_path / "git").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert environment.git() == {"revision": "abc", "dirty": None}
-
-
         assert 0 < cost["latency_median"] <= cost["latency_p95"]
         assert cost["throughput"] > 0
         assert cost["peak_memory"] > 1e6
