@@ -162,6 +162,16 @@ def test_edited_manifest_is_refused_and_nothing_is_touched(edit: tuple[str, str]
     assert len(outcomes(out)) == 100
 
 
+def test_manifest_from_before_a_field_was_added_is_whole(out: Path, cli: Cli) -> None:
+    path = out / "manifest.json"
+    data = json.loads(path.read_text())
+    del data["sessions"][0]["versions"]
+    data["digest"] = digest({name: value for name, value in data.items() if name != "digest"})
+    path.write_text(json.dumps(data))
+    code, _, err = cli("show", out)
+    assert (code, err) == (0, "")
+
+
 def test_without_its_manifest_a_run_keeps_the_outcomes_that_fit_the_command(whole: Path, out: Path) -> None:
     as_interrupted(out)
     (out / "manifest.json").unlink()
@@ -187,16 +197,6 @@ def test_folder_that_is_no_run_cannot_be_shown(tmp_path: Path, cli: Cli) -> None
     code, _, err = cli("show", tmp_path)
     assert code == 3
     assert "is not a run" in err
-
-
-def test_manifest_from_before_a_field_was_added_is_whole(out: Path, cli: Cli) -> None:
-    path = out / "manifest.json"
-    data = json.loads(path.read_text())
-    del data["sessions"][0]["versions"]
-    data["digest"] = digest({name: value for name, value in data.items() if name != "digest"})
-    path.write_text(json.dumps(data))
-    code, _, err = cli("show", out)
-    assert (code, err) == (0, "")
 
 
 @pytest.fixture

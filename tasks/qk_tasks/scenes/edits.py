@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from qk_tasks.scenes.world import MARGIN, SIZE_SLACK, SIZES, Obj, Scene, in_place, in_relation, size_range
+from qk_tasks.scenes.world import MARGIN, SIZE_SLACK, SIZES, Obj, Scene, in_place, in_relation, overlap, size_range
 
 EXCHANGE_SLACK = 0.05  # how far an exchanged object may land from the other's old place, fraction of the side
 FIXED_SLACK = 0.02  # how far an object may drift that the instruction leaves in place
@@ -103,7 +103,8 @@ def misplaced(edit: Edit, before: Scene, target: Obj, found: Obj) -> str | None:
         return None if in_place(found.x, found.y, edit.place, MARGIN) else f"wrong place: not at the {edit.place}"
     if edit.relation is not None and edit.y is not None:
         anchor = before.get(edit.y)
-        if in_relation(found.x, found.y, edit.relation, anchor, MARGIN):
+        beside = not overlap(found._replace(r=0.0), anchor)  # with its centre in the anchor's disc it lies on it
+        if beside and in_relation(found.x, found.y, edit.relation, anchor, MARGIN):
             return None
         words = {"left": "left of", "right": "right of"}.get(edit.relation, edit.relation)
         return f"wrong place: not {words} the {anchor.name}"

@@ -7,9 +7,8 @@ resampling and noise would leave.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +19,34 @@ from qk_bench.records import Sample, Verdict
 from qk_tasks.scenes.edits import Edit, misplaced, radii
 from qk_tasks.scenes.fitting import Fit, fit_shape, opacity_of, settled, shape_moments
 from qk_tasks.scenes.lab import colour_distance, to_lab
+from qk_tasks.scenes.pixels import LUMA, around, gradient_energy, grown, jpeg
 from qk_tasks.scenes.render import Box, Float, coverage, paint, quantise, visible
 from qk_tasks.scenes.world import COLOURS, SHAPES, Obj, Scene
 
 Bool = NDArray[np.bool_]
-T = TypeVar("T", NDArray[np.float32], NDArray[np.bool_])
 
 MAX_SIDE = 256  # larger outputs are judged at this side, in pixels
+FEW = 4  # pixels, fewer of which tell nothing
+FAR = 40.0  # distance in sRGB from which a pixel is far from the expectation
 UNLIKE = 0.5  # share of pixels that are far from the expectation, from which it is not the scene at all
+LIKE = 75.0  # distance in sRGB up to which a pixel may be of an object's colour
+BLOB_SHARE = 0.5  # share of the pixels that a found object needs, from which a blob is fitted
 FOUND_SHARE = 0.4  # an object counts as found from this share of the least area that the edit allows it
+INSTEAD_SHARE = 0.5  # share of that area from which something else is said to stand there
+SETTLED = 0.75  # pixels by which a found centre may be off the target's and be taken for it
+COVERED = 0.5  # share of what the target shows of an object that what is placed must leave to be seen
 UNFINISHED = 0.10  # share of the old contrast that may be left where the edit was
 PART_OLD = 0.12  # share of the old place's pixels that may look more like before than like after
 PART_NEW = 0.30  # the same for the new place, whose edges blur
+CHANGED = 24.0  # distance in sRGB between source and expectation from which a pixel tells of the two, …
+NEARER = 0.5  # share of the way back from which a pixel looks more like before …
+NEARER_HONEST = 0.42  # … unless an honest output goes so far there
+AS_BEFORE = 0.9  # share of the old contrast from which nothing was done at all
 SHAPE_ERROR = 0.20  # squared error of a shape's fit from which it is not that shape
 SHAPE_SUSPECT = 0.02  # squared error of an object, over its squared contrast, from which other shapes are tried …
 LEAST_CONTRAST = 50.0  # distance in sRGB that any object keeps from any background, to save looking closer
 SHAPE_RIVAL = 0.65  # … and win if theirs is this much smaller
+SHAPE_SEEN = 0.9  # share of an object that must be seen for its shape to be judged
 NEARLY_EXACT = 8.0  # greatest difference of an 8-bit channel up to which an output needs no allowances
 JPEG_MARGIN = 1.5  # deviations up to this many times those of JPEG at quality 90 are compression
 COLOUR_EDITED = 14.0  # CIE76 ΔE that an edited object's colour may be off
@@ -48,6 +59,7 @@ STAIN_SHARE = 0.012  # … that may cover this share of it
 SPECKLE = 6.0  # CIE76 ΔE of single pixels of the background …
 SPECKLE_SHARE = 0.02  # … that may be reached by this share of them
 TINT = 3.0  # CIE76 ΔE that the background may be off on average
+STEEP = 10.0  # steps of lightness from pixel to pixel from which there is an edge
 BLUR_MARGIN = 1.08  # least gradient energy of the edges, in units of what a blur of 2 % of the width leaves
 
 
@@ -107,7 +119,15 @@ class _Judge:
         for edit, goal in placed:
             if why := misplaced(edit, self.before, goal, expected.get(goal.id)):
                 return f"{why} ({goal.name})"
-        return self._differs(expected)
+        return self._hidden(expected, {goal.id for _, goal in placed}) or self._differs(expected)
+
+    def _hidden(self, expected: Scene, placed: set[int]) -> str:
+        """Which object is hidden by what the output has placed: the expectation then tells nothing of it."""
+        due, left = visible(self.target, self.side), visible(expected, self.side)
+        for obj in expected.objects:
+            if obj.id not in placed and left[obj.id][1].sum() < COVERED * due[obj.id][1].sum():
+                return f"other object changed: {obj.name} is covered"
+        return ""
 
     def _differs(self, expected: Scene) -> str:
         """How the output differs from a scene."""
@@ -115,7 +135,7 @@ class _Judge:
         self.canvas = paint(expected, self.side)
         self.seen = visible(expected, self.side)
         self.residual = self.output - self.canvas
-        unlike = float(((self.residual**2).sum(axis=0) > 40.0**2).mean())
+        unlike = float(((self.residual**2).sum(axis=0) > FAR**2).mean())
         if unlike > UNLIKE:
             return f"another picture: {unlike:.0%} of it differs"
         # What an honest output may look like: as drawn, compressed, or brought back from half the resolution.
@@ -126,7 +146,7 @@ class _Judge:
             halved = (
                 Image.fromarray(drawn).resize(half, Image.Resampling.BICUBIC).resize(full, Image.Resampling.BICUBIC)
             )
-            self.alike += [np.asarray(i, dtype=np.float32).transpose(2, 0, 1) for i in (_jpeg(drawn), halved)]
+            self.alike += [np.asarray(i, dtype=np.float32).transpose(2, 0, 1) for i in (jpeg(drawn), halved)]
         self.surplus = min((self.output - image for image in self.alike), key=lambda r: float((r**2).sum()))
         checks = (self._finished, self._sharpness, self._shapes, self._colours, self._deviation)
         return next((reason for check in checks if (reason := check())), "")
@@ -140,17 +160,17 @@ class _Judge:
         colour = np.array(COLOURS[goal.colour], dtype=np.float32).reshape(3, 1, 1)
         off_empty, off_colour = self.output - empty, self.output - colour
         to_empty, to_colour = (off_empty**2).sum(axis=0), (off_colour**2).sum(axis=0)
-        like = (to_colour < to_empty) & (to_colour < 75.0**2)
+        like = (to_colour < to_empty) & (to_colour < LIKE**2)
         share = opacity_of(off_empty, colour - empty)
         area = shape_moments(goal.shape).area * (radii(edit, goal)[0] * self.side) ** 2  # the least that is allowed
         labels, _ = ndimage.label(like, structure=np.ones((3, 3)))
         best: tuple[tuple[bool, bool, float], Obj, Fit] | None = None
         for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-            near = _grown((rows, columns), self.side, 2)
+            near = grown((rows, columns), self.side, 2)
             mine = labels[near] == number
-            if mine.sum() < FOUND_SHARE * 0.5 * area:
+            if mine.sum() < BLOB_SHARE * FOUND_SHARE * area:
                 continue
-            mine |= _around(mine, np.logical_or, 2) & (labels[near] == 0)
+            mine |= around(mine, np.logical_or, 2) & (labels[near] == 0)
             fit = fit_shape(np.where(mine, share[near], 0), near, goal.shape, self.side)
             found = goal._replace(x=fit.x, y=fit.y, r=fit.r)
             allowed = misplaced(edit, self.before, goal, found) is None
@@ -159,14 +179,14 @@ class _Judge:
                 best = rank, found, fit
         if best:
             self.fits[goal.id] = best[2]
-            return settled(goal, best[1], 0.75 / self.side)
-        return self._not_found(goal, np.sqrt(to_empty) > 40, area)
+            return settled(goal, best[1], SETTLED / self.side)
+        return self._not_found(goal, to_empty > FAR**2, area)
 
     def _not_found(self, goal: Obj, changed: Bool, area: float) -> str:
         """What stands in the picture instead of an object that was not found."""
         labels, count = ndimage.label(changed)
         sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-        if count and sizes.max() >= 0.5 * area:
+        if count and sizes.max() >= INSTEAD_SHARE * area:
             blob = ndimage.binary_erosion(labels == 1 + int(sizes.argmax()), border_value=1)
             there = self.output[:, blob].mean(axis=1).tolist() if blob.any() else COLOURS[goal.colour]
             off = colour_distance(there, COLOURS[goal.colour])
@@ -182,9 +202,9 @@ class _Judge:
             box, cover = self.seen[obj.id]
             whole = coverage(obj, self.side)[1]
             fit = self.fits.get(obj.id)
-            if fit is None and float((cover**2).sum()) < 0.9 * float((whole**2).sum()):
+            if fit is None and float((cover**2).sum()) < SHAPE_SEEN * float((whole**2).sum()):
                 continue  # partly covered: the other checks must do
-            rows, columns = _grown(box, self.side, 1)
+            rows, columns = grown(box, self.side, 1)
             unlike = float((self.surplus[:, rows, columns] ** 2).sum())
             if unlike < SHAPE_SUSPECT * LEAST_CONTRAST**2 * float((cover**2).sum()):
                 continue
@@ -226,15 +246,15 @@ class _Judge:
         The residual is explained, by least squares, as a share of the source's contrast plus a little blur, shift and
         compression; only the first counts, so that a soft or misaligned edge is no remnant.
         """
-        rows, columns = _grown(box, self.side, 2)
+        rows, columns = grown(box, self.side, 2)
         here, residual = self.canvas[:, rows, columns], self.residual[:, rows, columns]
         change = self.source[:, rows, columns] - here
         energy = (change**2).sum(axis=0)
         mask = np.zeros(energy.shape, dtype=bool)
         top, left = box[0].start - rows.start, box[1].start - columns.start
         mask[top : top + cover.shape[0], left : left + cover.shape[1]] = cover > 0.5
-        region = mask & (energy > 24.0**2)
-        if region.sum() < 4:
+        region = mask & (energy > CHANGED**2)
+        if region.sum() < FEW:
             return ""
         slope_y, slope_x = np.gradient(here, axis=(1, 2))
         blur = ndimage.uniform_filter(here, (1, 3, 3)) - here
@@ -248,12 +268,12 @@ class _Judge:
         # Pixels that look more like before than like after, and would not in any honest output.
         if self.side >= 128:
             honest += [np.roll(here, by, axis) - here for axis in (1, 2) for by in (1, -1)]
-        nearer = (residual * change).sum(axis=0) > 0.5 * energy
+        nearer = (residual * change).sum(axis=0) > NEARER * energy
         for deviation in honest:
-            nearer &= (deviation * change).sum(axis=0) < 0.42 * energy
+            nearer &= (deviation * change).sum(axis=0) < NEARER_HONEST * energy
         part = float(nearer[region].mean())
         self.details |= {f"left_{when}_{obj.id}": round(left_over, 3), f"part_{when}_{obj.id}": round(part, 3)}
-        if left_over > 0.9:
+        if left_over > AS_BEFORE:
             return f"not done: {obj.name} as it was" if when == "old" else f"not done: no {obj.name}"
         if left_over > UNFINISHED:
             return f"remnant at the {when} place: {left_over:.0%} of what was there before"
@@ -267,12 +287,12 @@ class _Judge:
         for obj in self.expected.objects:
             box, cover = self.seen[obj.id]
             mass = float(cover.sum())
-            if mass < 4:
+            if mass < FEW:
                 continue
-            near = _grown(box, self.side, 2)
+            near = grown(box, self.side, 2)
             footprint = np.zeros((self.side, self.side), dtype=bool)
             footprint[box] = cover > 0.02
-            footprint = _around(footprint[near], np.logical_or, 2)
+            footprint = around(footprint[near], np.logical_or, 2)
             shift = (self.surplus[:, near[0], near[1]] * footprint).sum(axis=(1, 2)) / mass
             off = colour_distance((np.array(COLOURS[obj.colour]) + shift).tolist(), COLOURS[obj.colour])
             self.details[f"colour_{obj.id}"] = round(off, 2)
@@ -288,7 +308,7 @@ class _Judge:
         """Whether anything else differs from the expectation: objects' outlines, new things, stains, a tint."""
         lab = to_lab(self.image)
         expected = to_lab(quantise(np.clip(self.canvas, 0, 255)))
-        low, high = _around(expected, np.minimum, self.reach), _around(expected, np.maximum, self.reach)
+        low, high = around(expected, np.minimum, self.reach), around(expected, np.maximum, self.reach)
         for compressed in self.alike[1:2]:
             spread = JPEG_MARGIN * (to_lab(quantise(compressed)) - expected)
             low, high = np.minimum(low, expected + spread), np.maximum(high, expected + spread)
@@ -300,7 +320,7 @@ class _Judge:
         objects = np.zeros((self.side, self.side), dtype=bool)
         for box, cover in self.seen.values():
             objects[box] |= cover > 0.01
-        edges = _around(objects, np.logical_or, 2)
+        edges = around(objects, np.logical_or, 2)
         ground = np.logical_not(objects if edges.all() else edges)
         share = 1 / float(ground.sum())
         off = (lab - expected) * ground
@@ -316,7 +336,7 @@ class _Judge:
         self.details |= {"spot": round(spot, 4), "stain": round(stain, 4), "speckle": round(speckle, 4)}
         if tint > TINT:
             return f"whole image tinted: ΔE {tint:.1f}"
-        if spot > max(SPOT_SHARE, 4 / self.side**2):
+        if spot > max(SPOT_SHARE, FEW / self.side**2):
             return self._blame(spots)
         if stain > STAIN_SHARE:
             return f"background changed: {stain:.0%} of it"
@@ -336,48 +356,13 @@ class _Judge:
 
     def _sharpness(self) -> str:
         """Whether edges are as sharp as drawn: the lightness gradients' energy, against a blur of 2 % of the width."""
-        expected = np.tensordot(_LUMA, self.canvas, 1)
+        expected = np.tensordot(LUMA, self.canvas, 1)
         blurred = ndimage.gaussian_filter(expected, 0.02 * self.side)
-        steep = ndimage.maximum_filter(_energy(expected), 5) > 10.0**2
-        want = float(_energy(expected)[steep].sum())
+        steep = ndimage.maximum_filter(gradient_energy(expected), 5) > STEEP**2
+        want = float(gradient_energy(expected)[steep].sum())
         if not want:
             return ""
-        output = np.tensordot(_LUMA, self.output, 1)
-        got, least = (float(_energy(image)[steep].sum()) / want for image in (output, blurred))
+        output = np.tensordot(LUMA, self.output, 1)
+        got, least = (float(gradient_energy(image)[steep].sum()) / want for image in (output, blurred))
         self.details |= {"sharpness": round(got, 3), "sharpness_least": round(least, 3)}
         return f"blurred: {got:.0%} of the edges' energy" if got < BLUR_MARGIN * least else ""
-
-
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-
-
-def _around(image: T, extreme: np.ufunc, reach: int) -> T:
-    """The least or greatest value within `reach` pixels, over the last two axes."""
-    for _ in range(reach):
-        across = image.copy()
-        extreme(across[..., 1:], image[..., :-1], out=across[..., 1:])
-        extreme(across[..., :-1], image[..., 1:], out=across[..., :-1])
-        image = across.copy()
-        extreme(image[..., 1:, :], across[..., :-1, :], out=image[..., 1:, :])
-        extreme(image[..., :-1, :], across[..., 1:, :], out=image[..., :-1, :])
-    return image
-
-
-def _energy(image: Float) -> Float:
-    """Squared gradient of an (h, w) image, (h - 1, w - 1)."""
-    return np.asarray(np.diff(image, axis=0)[:, :-1] ** 2 + np.diff(image, axis=1)[:-1] ** 2, dtype=np.float32)
-
-
-def _jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image after JPEG compression at quality 90, Pillow's default subsampling."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=90)
-    return np.asarray(Image.open(buffer))
-
-
-def _grown(box: Box, side: int, by: int) -> Box:
-    rows, columns = box
-    return (
-        slice(max(0, rows.start - by), min(side, rows.stop + by)),
-        slice(max(0, columns.start - by), min(side, columns.stop + by)),
-    )

@@ -264,6 +264,23 @@ def _(sample: Sample, rng: Random) -> Array | None:
     return None
 
 
+@wrong("put on top of another object")
+def _(sample: Sample, rng: Random) -> Array | None:
+    """On the object it should be beside, or over most of another one where the instruction would have it."""
+    before, target, edits = parts(sample)
+    edit = edits[-1]
+    if len(edits) > 1 or not edit.operation.startswith(("insert", "move")):
+        return None
+    goal, seen = target.get(edit.x), visible(target, sample.width)
+    scenes = []
+    for other in (o for o in target.objects if o.id != edit.x):
+        there = goal._replace(x=other.x, y=other.y)
+        left = visible(target.on_top(there), sample.width)[other.id][1].sum() / seen[other.id][1].sum()
+        if other.id == edit.y or (left < 0.4 and misplaced(edit, before, goal, there) is None):
+            scenes.append(target.on_top(there))
+    return render(pick(scenes, rng), sample.width) if scenes else None
+
+
 @wrong("half-finished move")
 def _(sample: Sample, rng: Random) -> Array | None:
     before, target, edits = parts(sample)
