@@ -25,7 +25,8 @@ def judge(file: ClaimFile, runs: Sequence[Run], names: dict[str, str]) -> ClaimR
 
     Args:
         file: The claims.
-        runs: The runs to judge by; of several that can test a claim the one with the most clusters decides.
+        runs: The runs to judge by; of several that can test a claim the one with the most clusters decides, the
+            newest of those that have as many.
         names: By role, the model that stands for it, where the user says so.
     """
     models = sorted({model for run in runs for model in run.models})
@@ -34,11 +35,14 @@ def judge(file: ClaimFile, runs: Sequence[Run], names: dict[str, str]) -> ClaimR
             raise UsageError(f"no claim speaks of {role!r}", f"roles: {', '.join(file.roles)}")
         if runs and name not in models and not fnmatch.filter(models, name):
             raise UsageError(f"no run has a model {name!r} for {role}", f"models: {', '.join(models)}")
+    newest_first = sorted(
+        runs, key=lambda run: max((s.started for s in run.manifest.sessions), default=""), reverse=True
+    )
     return ClaimReport(
         subject=file.subject,
         confidence=CONFIDENCE,
         runs=tuple(str(run.path) for run in runs),
-        verdicts=tuple(_verdict(claim, file, runs, names) for claim in file.claims),
+        verdicts=tuple(_verdict(claim, file, newest_first, names) for claim in file.claims),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from qk_bench.claims.records import ClaimFile, ClaimVerdict, Says
 from qk_bench.cli import app
 from qk_bench.compare.scores import load_run
 from qk_bench.errors import DamagedRunError, UsageError
+from qk_bench.manifest import Session
 
 CLAIMS = {
     "format": "qk-bench claims",
@@ -210,6 +212,19 @@ def test_of_several_runs_the_one_with_most_clusters_decides(run: Path, tmp_path:
     assert found.measurement is not None
     assert found.measurement.run == str(run)
     assert [m.run for m in found.others] == [str(small)]
+
+
+def test_of_runs_of_one_size_the_newest_decides(run: Path) -> None:
+    whole = load_run(run)
+    days = ("2026-01-01T00:00:00+00:00", "2026-01-03T00:00:00+00:00", "2026-01-02T00:00:00+00:00")
+    runs = [
+        replace(whole, path=Path(day), manifest=whole.manifest.model_copy(update={"sessions": (session,)}))
+        for day in days
+        for session in [Session(command="", started=day)]
+    ]
+    found = judge(_file(_says(0.8)), runs, {}).verdicts[0]
+    assert found.measurement is not None
+    assert found.measurement.run == days[1]
 
 
 def test_the_user_may_say_which_model_stands_for_a_role(run: Path) -> None:
