@@ -18,6 +18,7 @@ def card(record: dict[str, Any]) -> str:
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parameters.items())
     resolution = record["values"]["model"]["resolution"]
     hours = sum(record["measured"]["seconds"].values()) / 3600
+    cores = record["measured"]["hardware"]["cores"]
     stages = record["values"]["training"]["stages"]
     lines = [
         f"# {record['title']}, preset {record['preset']}",
@@ -30,7 +31,7 @@ def card(record: dict[str, Any]) -> str:
         f"- {sum(parameters.values()) / 1e6:.2f} M parameters: {sizes}.",
         f"- sha256 of the weights: {record['weights_sha256']}",
         f"- {hours:.2f} hours on {record['measured']['hardware']['processor'] or 'an unnamed processor'}, "
-        f"{record['measured']['hardware']['cores']} cores: steps, validation and saved states; steps repeated after an "
+        f"{cores} core{'s' * (cores != 1)}: steps, validation and saved states; steps repeated after an "
         "interruption count once.",
         *_budget(record.get("budget")),
         "",

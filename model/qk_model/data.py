@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from qk_bench.records import RegionQuery as Region
 from qk_bench.records import Sample
+from qk_bench.run.environment import cores
 from qk_model.config import Mode, ModelConfig, Optimisation
 from qk_model.kontext import FORMS, RegionForm, RegionQuery
 from qk_model.tokenizer import encode
@@ -222,15 +223,16 @@ def compose(sample: Sample, rng: Random, resolution: int) -> dict[str, Any]:
 
 
 def batches(dataset: TrainingBatches, start: int, workers: int) -> Iterator[Batch]:
-    """The batches from step `start` on, in order, made ahead by worker processes."""
+    """The batches from step `start` on, in order, made ahead by at most as many worker processes as there are cores."""
     steps = range(start, len(dataset))
+    workers = min(workers, len(steps), cores())
     loader: DataLoader[Batch] = DataLoader(
         dataset,
         batch_size=None,
         sampler=steps,
         collate_fn=_as_it_is,
-        num_workers=min(workers, len(steps)),
-        prefetch_factor=6 if workers and len(steps) else None,
+        num_workers=workers,
+        prefetch_factor=6 if workers else None,
     )
     return iter(loader)
 

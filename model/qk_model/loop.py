@@ -21,18 +21,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.utils import parse_flag_from_env
 from diffusers.training_utils import EMAModel
 from torch import nn
 
 from qk_bench.errors import UsageError
+from qk_model import sharding
 from qk_model.config import Optimisation
 from qk_model.data import batches, micro_batches, to_device
 from qk_model.log import Log
-from qk_model.recipe import Options, Recipe, write_model
+from qk_model.recipe import Options, Recipe, read_plan, write_model
 
 SECONDS = "seconds.json"  # in a state: what its steps took
-SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+AVERAGE = "average"  # in a state of sharded weights: their average
+DIVIDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 
 
 def run(recipe: Recipe, options: Options, *, estimated: bool = False) -> Path | None:
@@ -58,6 +61,7 @@ def run(recipe: Recipe, options: Options, *, estimated: bool = False) -> Path | 
         )
     accelerator = Accelerator(
         mixed_precision=recipe.loop.mixed_precision,
+        fsdp_plugin=sharding.plugin(),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     _check_processes(recipe, chosen, accelerator)
@@ -84,15 +88,20 @@ class _Run:
         self.stage = recipe.stages[name]
         torch.manual_seed(_seed(recipe.loop.seed, name))
         self.model: Any = _load_before(recipe, name, options.out)
-        self.dataset = recipe.dataset(self.model, name, accelerator.process_index, accelerator.num_processes)
-        recipe.initialise(self.model, name, self.dataset)
+        count = accelerator.num_processes
+        self.dataset = recipe.dataset(self.model, name, accelerator.process_index, count)
+        recipe.initialise(self.model, name, recipe.dataset(self.model, name, 0, count))  # all processes alike
         self.prepared = recipe.prepare(self.model, name)
         if accelerator.device.type != "cpu" and recipe.loop.mixed_precision == "bf16":
             self.model.lighten()
         self.wrapped, *self.optimizers = accelerator.prepare(self.model, *_optimizers(self.model, self.stage))
         self.trained = [p for p in self.model.parameters() if p.requires_grad]  # on their device by now
-        self.ema = EMAModel(self.trained, decay=self.stage.ema_decay, foreach=True)
-        accelerator.register_for_checkpointing(self.ema)
+        self.ema = EMAModel(sharding.shares(self.trained), decay=self.stage.ema_decay, foreach=True)
+        self.sharded = accelerator.is_fsdp2
+        if self.sharded:
+            sharding.start_moments(self.optimizers)
+        else:
+            accelerator.register_for_checkpointing(self.ema)
 
     def run(self) -> None:
         """Train from the newest state, or from the start, to the end of the stage."""
@@ -128,11 +137,12 @@ class _Run:
         mean: dict[str, float] = {}
         pieces = list(micro_batches(to_device(batch, self.accelerator.device), self.stage.micro_batch))
         for number, piece in enumerate(pieces):
-            last = number == len(pieces) - 1
-            quiet = contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped)
+            summed = self.sharded or number == len(pieces) - 1  # unsummed, gradients are as large as the whole model
+            quiet = contextlib.nullcontext() if summed else self.accelerator.no_sync(self.wrapped)
             seed = _seed(self.recipe.loop.seed, self.name, step, number, self.accelerator.process_index)
             with quiet:
-                losses = self.wrapped(piece, self.recipe.told(self.name), seed)
+                with self.accelerator.autocast():  # which accelerate does not do for FSDP
+                    losses = self.wrapped(piece, self.recipe.told(self.name), seed)
                 self.accelerator.backward(losses["loss"] / len(pieces))
             for key, value in losses.items():
                 mean[key] = mean.get(key, 0.0) + float(value.detach()) / len(pieces)
@@ -144,21 +154,26 @@ class _Run:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self.ema.step(self.trained)
+        self.ema.step(sharding.shares(self.trained))
         return {f"{key}/{batch.mode}" if key == "flow" else key: value for key, value in mean.items()}
 
     def _validate(self) -> dict[str, Any]:
-        """Figures on the val split with the averaged weights."""
+        """Figures on the val split with the averaged weights; of a sharded model by all processes alike."""
         samples = self.recipe.loop.validation_samples
-        if not self.accelerator.is_main_process or not samples:
+        if not samples or not (self.accelerator.is_main_process or self.sharded):
             return {}
-        self.ema.store(self.trained)
-        self.ema.copy_to(self.trained)
+        shares = sharding.shares(self.trained)
+        self.ema.store(shares)
+        self.ema.copy_to(shares)
+        if self.sharded:
+            self.model.unshard()  # what lies outside the blocks; these are gathered as they are called
         try:
             with self.accelerator.autocast():
                 return self.recipe.validate(self.model, self.name, samples)
         finally:
-            self.ema.restore(self.trained)
+            if self.sharded:
+                self.model.reshard()
+            self.ema.restore(shares)
 
     # ---- states ----
 
@@ -175,6 +190,8 @@ class _Run:
             shutil.rmtree(partial, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(partial))
+        if self.sharded:
+            sharding.save_average(self.ema, self.trained, partial / AVERAGE)
         self.accelerator.wait_for_everyone()  # each process has written its share
         if self.accelerator.is_main_process:
             (partial / SECONDS).write_text(json.dumps(seconds), "utf-8")
@@ -188,18 +205,32 @@ class _Run:
         found = sorted(self.out.glob(f"state-{self.name}-[0-9]*"))
         if not found:
             return 0, 0.0
+        if (found[-1] / AVERAGE).exists() != self.sharded:
+            raise UsageError(
+                f"{found[-1]} was saved {'without' if self.sharded else 'with'} FSDP",
+                "launch it as before, or delete it",
+            )
         self.accelerator.load_state(str(found[-1]))
-        self.ema.to(self.accelerator.device)  # accelerate loads it to the CPU
+        if self.sharded:
+            sharding.load_average(self.ema, self.trained, found[-1] / AVERAGE)
+        else:
+            self.ema.to(self.accelerator.device)  # accelerate loads it to the CPU
         return int(found[-1].name.rsplit("-", 1)[1]), json.loads((found[-1] / SECONDS).read_text("utf-8"))
 
     def _end(self, wall: float) -> None:
         """Keep the averaged weights, and leave the model for the next stage."""
-        self.ema.copy_to(self.trained)
-        self.recipe.finish(self.model, self.name, self.prepared, self.dataset)
+        self.ema.copy_to(sharding.shares(self.trained))
+        weights = self.accelerator.get_state_dict(self.wrapped) if self.sharded else None  # all processes take part
         if self.accelerator.is_main_process:
+            model, prepared = self.model, self.prepared
+            if weights is not None:
+                model = _load_before(self.recipe, self.name, self.out)
+                prepared = self.recipe.prepare(model, self.name)
+                model.load_state_dict(weights)
+            self.recipe.finish(model, self.name, prepared, self.dataset)
             partial = self.out / f"partial-after-{self.name}"
             shutil.rmtree(partial, ignore_errors=True)
-            self.model.save_pretrained(partial)
+            model.save_pretrained(partial)
             measured = {"seconds": round(wall, 1), "trained_parameters": sum(p.numel() for p in self.trained)}
             (partial / "measured.json").write_text(json.dumps(measured), "utf-8")
             os.replace(partial, self.out / f"after-{self.name}")
@@ -268,13 +299,23 @@ def _seed(*parts: object) -> int:
 
 def _check_processes(recipe: Recipe, names: Sequence[str], accelerator: Accelerator) -> None:
     """Refuse processes that would not train the same model as one does."""
-    if accelerator.distributed_type in SHARDED:
+    if accelerator.distributed_type in DIVIDED and not accelerator.is_fsdp2:
         raise UsageError(
-            f"{accelerator.distributed_type.value} divides a model among processes, and here each holds the whole of it",
-            "accelerate launch with --multi_gpu",
+            f"{accelerator.distributed_type.value}: of what divides a model among processes, only FSDP version 2 is used here",
+            "accelerate launch with --use_fsdp --fsdp_version 2",
         )
     count = accelerator.num_processes
+    if count < int(os.environ.get("WORLD_SIZE", 1)):
+        raise UsageError(
+            f"{os.environ['WORLD_SIZE']} processes were started that do not know of each other: each would train alone",
+            "where there is no GPU, set ACCELERATE_USE_CPU=true",
+        )
     for name in names:
+        if accelerator.is_fsdp2 and recipe.stages[name].optimizer == "muon":
+            raise UsageError(
+                f"stage {name}: Muon wants whole matrices, and FSDP leaves each process its rows of them",
+                f"--set training.stages.{name}.optimizer=adamw, or launch with --multi_gpu",
+            )
         if recipe.stages[name].batch_size % count:
             raise UsageError(
                 f"stage {name}: a batch of {recipe.stages[name].batch_size} does not divide among {count} processes",
@@ -291,8 +332,8 @@ def _check_plan(options: Options, recipe: Recipe, accelerator: Accelerator) -> N
         "values": recipe.values,
     }
     path = options.out / "plan.json"
-    if path.exists():
-        stored = json.loads(path.read_text("utf-8"))
+    stored = read_plan(options.out)
+    if stored is not None:
         if stored != json.loads(json.dumps(plan)):
             different = [key for key in plan if stored.get(key) != json.loads(json.dumps(plan[key]))]
             raise UsageError(
@@ -313,16 +354,17 @@ def remaining(names: Sequence[str], out: Path) -> list[str]:
 
 
 def estimate(recipe: Recipe, names: Sequence[str], out: Path) -> float:
-    """Say what is about to be done and, where the model is small enough to try, how long it will take.
+    """Say what is about to be done and, where the model is small enough to try on the CPU, how long it will take.
 
     Returns:
         Seconds of the stages that are not done, validation aside; 0 where they were not tried.
     """
     total = 0.0
+    device = PartialState(parse_flag_from_env("ACCELERATE_USE_CPU")).device  # as the training's Accelerator chooses it
     for name in remaining(names, out):
         stage = recipe.stages[name]
         text = f"stage {name}: {stage.steps} steps of {stage.batch_size} samples, trains {', '.join(stage.trained)}"
-        if recipe.quick and stage.steps >= 50:
+        if recipe.quick and stage.steps >= 50 and device.type == "cpu":
             seconds = stage.steps * _time_step(recipe, name, stage)
             total += seconds
             text += f"; about {seconds / 60:.0f} min"

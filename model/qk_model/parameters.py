@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 import torch
+from torch import nn
 
 from qk_bench.training import Table
 from qk_model import stages
@@ -13,9 +14,11 @@ from qk_model.config import ModelConfig, Part, Preset, load_preset
 from qk_model.mmdit import make_mmdit
 from qk_model.model import QueryKontext
 from qk_model.tokenizer import build_tokenizer
+from qk_model.trunk import BLOCKS
 from qk_model.vlm import QwenVLM
 
 CARD_BYTES = 32e9  # the card the article names
+PROCESSES = 8  # among which FSDP divides
 BF16 = 2  # bytes a parameter, as a model is saved
 BESIDE = 4 + 8 + 4  # bytes beside a trained parameter: gradient, two moments and an average
 
@@ -74,9 +77,11 @@ def _memory(preset: Preset) -> Table:
         rows.append((f"stage {name}", *_held(model)))
     title = (
         "memory on an accelerator, before activations: frozen library classes in bf16, all else in float32; 16 bytes more"
-        " a trained parameter (gradient, moments, average)"
+        " a trained parameter (gradient, moments, average). By FSDP a share of that, and whole: what lies outside the blocks,"
+        " one block, and the trained weights in bf16, which autocast keeps for the backward pass"
     )
-    return Table(title, ("", "trained", "resident", "memory", "one 32 GB card"), tuple(rows))
+    columns = ("", "trained", "resident", "memory", "one 32 GB card", f"each of {PROCESSES} by FSDP")
+    return Table(title, columns, tuple(rows))
 
 
 def _held(model: QueryKontext) -> tuple[str, ...]:
@@ -84,9 +89,17 @@ def _held(model: QueryKontext) -> tuple[str, ...]:
     model.lighten()
     parameters = list(model.parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad)
-    memory = sum(p.numel() * p.element_size() for p in parameters) + BESIDE * trained
+    memory = _size(model) + BESIDE * trained
     resident = sum(p.numel() for p in parameters)
-    return _short(trained) if trained else "-", _short(resident), _gb(memory), _fits(memory)
+    blocks = [_size(module) for module in model.modules() if type(module).__name__ in BLOCKS]
+    each = memory / PROCESSES + _size(model) - sum(blocks) + max(blocks) + BF16 * trained
+    shown = (_short(trained), _gb(each)) if trained else ("-", "-")
+    return shown[0], _short(resident), _gb(memory), _fits(memory), shown[1]
+
+
+def _size(module: nn.Module) -> int:
+    """Bytes of its weights."""
+    return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
 def _tokens(preset: Preset) -> Table:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from qk_bench.errors import UsageError, one_line
 from qk_model.card import write_card
 from qk_model.config import Loop, Optimisation
 from qk_model.data import TrainingBatches
@@ -30,6 +31,26 @@ class Options:
     stage: str = "all"
     max_steps: int | None = None  # of each stage
     overrides: dict[str, Any] = field(default_factory=dict)
+
+
+def read_plan(folder: Path) -> dict[str, Any] | None:
+    """What was asked for of the training in a folder; None where it holds none.
+
+    Raises:
+        UsageError: Its `plan.json` is damaged.
+    """
+    path = folder / "plan.json"
+    if not path.exists():
+        return None
+    try:
+        plan = json.loads(path.read_text("utf-8"))
+        if not isinstance(plan, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path} cannot be read: {one_line(error)}", "restore it, or move its folder away and train again"
+        ) from None
+    return plan
 
 
 class Recipe(ABC):

@@ -19,6 +19,11 @@ from qk_model.vlm import LeanVLM, QwenVLM
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+# Of the lean parts, of Qwen2_5_VLModel and of FluxTransformer2DModel.
+BLOCKS = {
+    "Block", "Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock", "FluxTransformerBlock", "FluxSingleTransformerBlock",
+}  # fmt: skip
+
 
 class Batch(NamedTuple):
     """Inputs of one mode. Images are (B, 3, H, W) in [-1, 1]."""
@@ -85,6 +90,11 @@ class Trunk(nn.Module):
     latent_channels: int
     factor: int  # pixels a side of one latent position
     tokenizer: PreTrainedTokenizerFast
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Classes of the blocks that FSDP gathers one at a time, by the name under which accelerate asks for them."""
+        return sorted(BLOCKS & {type(module).__name__ for module in self.modules()})
 
     def lighten(self) -> None:
         """Hold the frozen weights of the library classes in bf16, in which their authors ship them.

@@ -117,6 +117,8 @@ def test_memory_is_that_of_the_weights_as_they_are_held(library: Preset) -> None
     inference, _, second, _ = _memory(library).rows
     assert inference[3] == f"{sum(n * halves.get(name, 4) for name, n in sizes.items()) / 1e6:.2f} MB"
     assert second[3] == f"{sum(n * (halves | trained).get(name, 4) for name, n in sizes.items()) / 1e6:.2f} MB"
+    assert inference[5] == "-"
+    assert float(second[5].split()[0]) < 0.7 * float(second[3].split()[0])  # a share of 8, and what is gathered
     micro = count(load_preset("micro"))
     assert tables("micro")[1].rows[0][3] == f"{4 * (sum(micro.values()) - micro['head']) / 1e6:.2f} MB"
 

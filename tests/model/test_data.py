@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import warnings
 from collections import Counter
 from typing import Any
 
@@ -25,6 +27,17 @@ def test_worker_processes_make_the_same_batches_in_order(lean: Preset) -> None:
     dataset = _dataset(lean, "pretrain-vlm")
     for step, batch in enumerate(batches(dataset, 1, 2), start=1):
         assert _equal(batch, dataset[step])
+
+
+def test_a_process_that_may_use_one_core_gets_one_worker_and_no_warning(lean: Preset) -> None:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert _equal(next(batches(_dataset(lean, "3"), 3, 2)), _dataset(lean, "3")[3])
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_processes_share_a_batch_without_changing_it(lean: Preset) -> None:

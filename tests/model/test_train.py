@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from accelerate import Accelerator, DistributedType
-from qk_model import loop
+from accelerate import Accelerator, DistributedType, PartialState
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
+from qk_model import loop, sharding
 from qk_model.config import load_preset
 from qk_model.data import TrainingBatches
 from qk_model.digest import weights_digest
@@ -27,6 +29,7 @@ from qk_model.infer import Job, make
 from qk_model.model import QueryKontext
 from qk_model.train import Options, QueryKontextRecipe, train
 from qk_tasks.scenes import SUITE
+from safetensors.torch import load_file
 from tiny_presets import LEAN, LIBRARY, STAGES
 
 from qk_bench.errors import UsageError
@@ -35,6 +38,16 @@ PROGRAM = (
     "import sys, torch, yaml; torch.set_num_threads(1); from pathlib import Path;"
     "from qk_model.train import Options, train;"
     "train(Options('micro', Path(sys.argv[1]), overrides=yaml.safe_load(open(sys.argv[2]))))"
+)
+# Before it. Accelerate shards on accelerators alone, so it is told that these processes have some; the CPU stays their device.
+SHARDED = (
+    "from accelerate import DistributedType, PartialState;"
+    "PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU;"
+)
+# What the loop does on an accelerator.
+LIGHTENED = (
+    "from qk_model.train import QueryKontextRecipe as Recipe; prepare = Recipe.prepare;"
+    "Recipe.prepare = lambda self, model, name: (prepare(self, model, name), model.lighten())[0];"
 )
 
 
@@ -149,9 +162,63 @@ def test_processes_that_cannot_share_a_training_are_refused(tmp_path: Path, monk
         patch.setattr(accelerator.state, "num_processes", 3)
         with pytest.raises(UsageError, match="stage 2: a batch of 4 does not divide among 3 processes"):
             loop._check_processes(recipe, ["2"], accelerator)
-    monkeypatch.setattr(accelerator.state, "distributed_type", DistributedType.FSDP)
-    with pytest.raises(UsageError, match="FSDP divides a model among processes"):
+    monkeypatch.setattr(accelerator.state, "distributed_type", DistributedType.DEEPSPEED)
+    with pytest.raises(UsageError, match=r"DEEPSPEED: .* only FSDP version 2 .*--use_fsdp --fsdp_version 2"):
         loop._check_processes(recipe, ["2"], accelerator)
+    monkeypatch.setattr(accelerator.state, "distributed_type", DistributedType.FSDP)
+    monkeypatch.setattr(accelerator.state, "fsdp_plugin", SimpleNamespace(fsdp_version=1), raising=False)
+    with pytest.raises(UsageError, match=r"FSDP: .* only FSDP version 2 .*--use_fsdp --fsdp_version 2"):
+        loop._check_processes(recipe, ["2"], accelerator)
+    accelerator.state.fsdp_plugin.fsdp_version = 2
+    loop._check_processes(recipe, ["pretrain-vae"], accelerator)
+    with pytest.raises(UsageError, match="stage 2: Muon wants whole matrices"):
+        loop._check_processes(recipe, ["2"], accelerator)
+
+
+def test_what_accelerate_launch_says_of_fsdp_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "--num_processes 2 --num_machines 1 --mixed_precision bf16 --dynamo_backend no --use_fsdp --fsdp_version"
+    for version, understood in (("1", False), ("2", True)):
+        told = prepare_multi_gpu_env(launch_command_parser().parse_args([*words.split(), version, "train.py"]))
+        for name in ("ACCELERATE_USE_FSDP", *(name for name in told if name.startswith("FSDP_"))):
+            monkeypatch.setenv(name, told[name])
+        plugin = sharding.plugin()
+        assert (plugin is not None) == understood
+    assert plugin is not None
+    assert plugin.fsdp_version == 2
+    assert not plugin.cpu_ram_efficient_loading
+
+
+def test_a_state_of_shares_is_not_taken_for_one_of_whole_weights(tmp_path: Path) -> None:
+    (tmp_path / "state-3-0000002" / loop.AVERAGE).mkdir(parents=True)
+    with pytest.raises(UsageError, match="state-3-0000002 was saved with FSDP"):
+        train(Options("micro", tmp_path, overrides={**LEAN, "training.schedule": ["3"]}))
+
+
+def test_processes_that_know_nothing_of_each_other_are_refused(tmp_path: Path) -> None:
+    """As torchrun starts them where there is no GPU: each would train alone, over one folder."""
+    sheet = tmp_path / "sheet.yaml"
+    sheet.write_text(yaml.safe_dump(LEAN), "utf-8")
+    processes = _two_processes(tmp_path / "out", sheet, ACCELERATE_USE_CPU="false", CUDA_VISIBLE_DEVICES="")
+    for process in processes:
+        assert b"2 processes were started that do not know of each other" in process.communicate()[1].splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_plan_is_one_line(tmp_path: Path) -> None:
+    for content in (b"{", b"[]", b"\xff"):
+        (tmp_path / "plan.json").write_bytes(content)
+        with pytest.raises(UsageError, match=r"plan\.json cannot be read: .* \(restore it"):
+            train(Options("micro", tmp_path, overrides=LEAN))
+
+
+def test_time_is_estimated_only_where_the_cpu_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = QueryKontextRecipe(load_preset("micro", {**LEAN, "training.stages.3.steps": 50}))
+    assert loop.estimate(recipe, ["3"], tmp_path) > 0
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("meta"))
+    assert loop.estimate(recipe, ["3"], tmp_path) == 0
+    assert "min" not in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_muon_trains_too(tmp_path: Path) -> None:
@@ -168,13 +235,7 @@ def test_the_library_classes_train_through_the_same_stages(tmp_path: Path) -> No
 def test_two_processes_train_one_model_and_resume(tmp_path: Path) -> None:
     sheet, out = tmp_path / "sheet.yaml", tmp_path / "out"
     sheet.write_text(yaml.safe_dump({**LEAN, "training.schedule": ["3"]}), "utf-8")
-    processes = _two_processes(out, sheet)
-    while all(p.poll() is None for p in processes) and not list(out.glob("state-3-*")):
-        time.sleep(0.002)
-    assert all(p.poll() is None for p in processes), "they ended before they could be killed"
-    for process in processes:
-        process.kill()
-        process.wait()
+    _killed(_two_processes(out, sheet), out)
     assert len(list(out.glob("state-3-*/random_states_*.pkl"))) == 2, "one had not written its share"
     for folder in (out, tmp_path / "whole"):
         assert [p.wait() for p in _two_processes(folder, sheet)] == [0, 0]
@@ -183,18 +244,81 @@ def test_two_processes_train_one_model_and_resume(tmp_path: Path) -> None:
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
 
 
-def _two_processes(out: Path, sheet: Path) -> list[subprocess.Popen[bytes]]:
-    """As a launcher starts them."""
+@pytest.mark.slow
+def test_two_processes_that_share_the_weights_train_the_same_model_and_resume(tmp_path: Path) -> None:
+    """FSDP: resumed to the same bits, and within rounding what two processes make that each hold the whole model."""
+    sheet, out, whole, unsharded = (tmp_path / name for name in ("sheet.yaml", "out", "whole", "unsharded"))
+    values = {**LEAN, "training.schedule": ["pretrain-vae", "3"], "training.validate_every": 3}
+    values |= {"training.stages.3.optimizer": "adamw", "training.stages.3.micro_batch": 1}
+    sheet.write_text(yaml.safe_dump(values), "utf-8")
+    _killed(_two_processes(out, sheet, SHARDED), out)
+    assert len(list(out.glob("state-3-*/average/*.distcp"))) == 2, "each has a share of the average"
+    for folder, before in ((out, SHARDED), (whole, SHARDED), (unsharded, "")):
+        assert [p.wait() for p in _two_processes(folder, sheet, before)] == [0, 0]
+    for stage in ("pretrain-vae", "3"):
+        assert _weights(out / f"after-{stage}") == _weights(whole / f"after-{stage}")
+        _close(out / f"after-{stage}", unsharded / f"after-{stage}")
+    logs = [(folder / "log.jsonl").read_text().splitlines() for folder in (out, unsharded)]
+    found = [[line for line in map(json.loads, log) if "validation" in line] for log in logs]
+    assert [line["step"] for line in found[0]] == [3, 4]
+    assert [line["reasons"] for line in found[0]] == [line["reasons"] for line in found[1]]
+
+
+@pytest.mark.slow
+def test_library_classes_share_weights_of_two_types(tmp_path: Path) -> None:
+    """FSDP under bf16 autocast, with frozen weights in bf16 beside trained ones in float32, as on accelerators."""
+    sheet = tmp_path / "sheet.yaml"
+    values = {**LIBRARY, "training.schedule": ["1"], "training.mixed_precision": "bf16"}
+    values |= {"training.stages.1.optimizer": "adamw", "training.stages.1.warmup_steps": 1}
+    sheet.write_text(yaml.safe_dump(values), "utf-8")
+    for name, before in (("sharded", SHARDED), ("unsharded", "")):
+        assert [p.wait() for p in _two_processes(tmp_path / name, sheet, before + LIGHTENED)] == [0, 0]
+    sharded, unsharded = (_losses(tmp_path / name) for name in ("sharded", "unsharded"))
+    assert len(sharded) == 4
+    assert sharded == pytest.approx(unsharded, rel=0.01)
+
+
+def _killed(processes: list[subprocess.Popen[bytes]], out: Path) -> None:
+    """Kill -9 once a state of stage 3 is on disk."""
+    while all(p.poll() is None for p in processes) and not list(out.glob("state-3-*")):
+        time.sleep(0.002)
+    assert all(p.poll() is None for p in processes), "they ended before they could be killed"
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def _losses(out: Path) -> list[float]:
+    return [line["loss"] for line in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "loss" in line]
+
+
+def _close(one: Path, other: Path) -> None:
+    """Equal but for the rounding: a step moves a weight by 2e-5 and more.
+
+    Attention does not feel the biases of its keys: what gradient they have is rounding, of which AdamW makes whole steps.
+    """
+    for path in sorted(one.rglob("*.safetensors")):
+        weights, expected = (
+            {name: value for name, value in load_file(file).items() if not name.endswith("qkv.bias")}
+            for file in (path, other / path.relative_to(one))
+        )
+        torch.testing.assert_close(weights, expected, atol=2e-6, rtol=1e-5)
+
+
+def _two_processes(out: Path, sheet: Path, before: str = "", **extra: str) -> list[subprocess.Popen[bytes]]:
+    """As a launcher starts them; `SHARDED` before the program is FSDP."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     told |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    if SHARDED in before:
+        told |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
     return [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(out), str(sheet)],
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **told, "RANK": rank, "LOCAL_RANK": rank},
+            [sys.executable, "-c", before + PROGRAM, str(out), str(sheet)],
+            stderr=subprocess.PIPE if extra else subprocess.DEVNULL,
+            env={**os.environ, **told, **extra, "RANK": rank, "LOCAL_RANK": rank},
         )
         for rank in "01"
     ]
