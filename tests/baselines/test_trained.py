@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from qk_baselines.checkpoint import CHECKPOINTS
 from qk_baselines.trained.budget import plan, reference
 from qk_baselines.trained.config import NAMES, load_baseline
 from qk_baselines.trained.data import CAPTION_LENGTH, CHANGE_LENGTH
@@ -90,6 +91,24 @@ def test_each_weighs_and_costs_what_query_kontext_does() -> None:
     assert set(whole) == {"query-kontext", *NAMES}
     for row in whole.values():
         assert abs(float(row[5].rstrip("%"))) < 1, row
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_ships_is_what_its_record_tells_of(name: str) -> None:
+    """Trained whole from one commit, for Query-Kontext's FLOPs, on the pretraining that all share."""
+    shipped = CHECKPOINTS / name
+    record, first = (json.loads((CHECKPOINTS / n / "training.json").read_text()) for n in (name, NAMES[0]))
+    assert load_model(name).card.weights == weights_digest(shipped) == record["weights_sha256"]
+    assert sum(path.stat().st_size for path in shipped.rglob("*")) < 12e6
+    assert record["git"]["dirty"] is False
+    assert record["command"] == f"qkbench train {name} --preset micro"
+    budget = record["budget"]
+    assert budget["pretraining_sha256"] == first["budget"]["pretraining_sha256"]
+    assert sum(budget["flops"].values()) == pytest.approx(sum(budget["query_kontext_flops"].values()), rel=0.01)
+    stages = record["values"]["training"]["stages"]
+    assert {stage: stages[stage]["steps"] for stage in budget["flops"]} == {
+        stage: round(flops / budget["step_flops"][stage]) for stage, flops in budget["flops"].items()
+    }
 
 
 def sheet(package: str, name: str) -> Any:
@@ -324,6 +343,16 @@ def test_the_estimate_tells_minutes_of_what_is_left(
     assert "stage ground" not in told
     assert "stage inpaint" in told
     assert "min in all" in told
+
+
+def test_a_damaged_plan_of_the_pretraining_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "train-query-kontext-micro"
+    (folder / "after-pretrain-vlm").mkdir(parents=True)
+    for values in ({}, {"pretraining": str(folder)}):
+        for content in ("{", "[]"):
+            (folder / "plan.json").write_text(content)
+            with pytest.raises(UsageError, match=r"plan\.json cannot be read: .* \(restore it"):
+                BaselineTrainer().train("micro", stage="all", max_steps=None, out=tmp_path / "x", overrides=values)
 
 
 def test_mistakes_are_one_line(folder: Path, pretraining: Path, tmp_path: Path) -> None:

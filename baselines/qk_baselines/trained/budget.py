@@ -19,7 +19,7 @@ from qk_model.config import Preset, preset_of, to_json
 from qk_model.data import micro_batches
 from qk_model.digest import weights_digest
 from qk_model.model import QueryKontext
-from qk_model.recipe import Recipe
+from qk_model.recipe import Recipe, read_plan
 from qk_model.train import QueryKontextRecipe
 
 from qk_baselines.trained.config import Baseline, load_baseline, with_steps
@@ -137,14 +137,10 @@ def write_plan(folder: Path, preset: Preset) -> None:
 
 
 def _plan(folder: Path) -> Preset:
-    path = folder / "plan.json"
-    try:
-        values = json.loads(path.read_text("utf-8"))["values"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(
-            f"{folder} holds no training of Query-Kontext", f"qkbench train query-kontext --out {folder}"
-        ) from None
-    preset = preset_of(values, str(path))
+    plan = read_plan(folder)
+    if plan is None or "values" not in plan:
+        raise UsageError(f"{folder} holds no training of Query-Kontext", f"qkbench train query-kontext --out {folder}")
+    preset = preset_of(plan["values"], str(folder / "plan.json"))
     if not (folder / PRETRAINED / "config.json").exists():
         raise UsageError(
             f"{folder} holds no {PRETRAINED}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -112,8 +111,9 @@ def _pretrained(preset: str, out: Path, named: str, max_steps: int | None) -> Pa
     """The folder of the Query-Kontext training to go on from; its pretraining is done first where it is missing.
 
     Raises:
-        UsageError: The one beside `out` was a trial of a few steps, and this training is none.
+        UsageError: The one beside `out` was a trial of a few steps, and this training is none; or its plan is damaged.
     """
+    from qk_model.recipe import read_plan
     from qk_model.train import Options, train
 
     from qk_baselines.trained.budget import PRETRAINED
@@ -122,8 +122,7 @@ def _pretrained(preset: str, out: Path, named: str, max_steps: int | None) -> Pa
     if not named and not (folder / PRETRAINED).exists():
         print(f"first the pretraining that all share, in {folder}", file=sys.stderr)
         train(Options(preset, folder, "pretrain", max_steps))
-    plan = folder / "plan.json"
-    trial = json.loads(plan.read_text("utf-8")).get("max_steps") if plan.exists() else None
+    trial = (read_plan(folder) or {}).get("max_steps")
     if trial and max_steps is None and not named:
         raise UsageError(
             f"{folder} is a trial of at most {trial} steps a stage",
