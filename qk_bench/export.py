@@ -55,7 +55,7 @@ def export(
     """
     description: dict[str, JsonValue] = {
         "format": FORMAT,
-        "suites": [suite.model_dump(mode="json", exclude={"ref"}) for suite in suites],
+        "suites": [suite.model_dump(mode="json", exclude={"ref", "verifier", "own_size"}) for suite in suites],
         "tasks": [task.model_dump(mode="json") for task in tasks],
         "split": split,
         "resolution": resolution,
@@ -72,7 +72,8 @@ def export(
             folder = temporary / LOADER_SPLITS.get(split, "test")
             folder.mkdir(parents=True)
             count = _write_samples(found, tasks, split, resolution, folder)
-            (temporary / "README.md").write_text(_readme(tasks, split, resolution, count, folder.name))
+            size = "at their own sizes" if all(s.own_size for s in suites) else f"{resolution} pixels a side"
+            (temporary / "README.md").write_text(_readme(tasks, split, size, count, folder.name))
             (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
             temporary.replace(out)
         except BaseException:
@@ -223,12 +224,12 @@ def read_export(folder: Path) -> Exported:
     return Exported(split, resolution, indices, versions, ids)
 
 
-def _readme(tasks: Sequence[TaskSpec], split: str, resolution: int, count: int, folder: str) -> str:
+def _readme(tasks: Sequence[TaskSpec], split: str, size: str, count: int, folder: str) -> str:
     names = ", ".join(f"{task.suite}/{task.task}" for task in tasks)
     command = " ".join(f"--task {task.suite}/{task.task}" for task in tasks)
     return f"""# {count} samples of {names}
 
-Split `{split}`, {resolution} pixels a side, exported by qk-bench.
+Split `{split}`, {size}, exported by qk-bench.
 
 ```python
 from datasets import load_dataset

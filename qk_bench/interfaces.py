@@ -90,6 +90,8 @@ class Task(ABC):
     splits: tuple[str, ...] = ("test",)
     decides: bool = True
     """False where no rule can tell success from the pixels: `success` then has no value, and `verify` is not asked."""
+    rule: str = ""
+    """What decides success, for the task's page; empty: the docstring of `verify` says it."""
 
     def size(self, split: str) -> int | None:
         """Number of samples in a split; None if it has no end."""
@@ -127,8 +129,12 @@ class Suite(ABC):
 
     name: str
     version: str
+    verifier_version: str = "1"
+    """Of the rules by which its tasks' `verify` decides: raise it with every change that can change a verdict."""
     tasks: Mapping[str, Task]
     groups: Mapping[str, tuple[str, ...]] = {}
+    own_size: bool = False
+    """True where samples keep the size of their pictures: the resolution of a run has no effect."""
     problems: Sequence[str] = ()
     """Items of the user's data that are left out, one line each: file, item, what is wrong."""
 

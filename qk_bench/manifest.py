@@ -49,12 +49,22 @@ class ModelSpec(Record):
 
 
 class SuiteSpec(Record):
-    """A suite of a run and the hash of everything that decides its samples."""
+    """A suite of a run, the hash of everything that decides its samples, and which rules judged the outputs."""
 
     ref: str
     name: str
     version: str
     digest: str
+    verifier: str = Field(
+        default="",
+        description="version of the rules that decide success, and the sha256 of the file, of a suite named by file; "
+        "empty in runs that were made before it was recorded",
+    )
+    own_size: bool = Field(default=False, description="true if its samples keep the size of their pictures")
+
+    def size(self, resolution: int) -> str:
+        """How large its samples are in a run of a resolution, in words."""
+        return "own sizes" if self.own_size else f"{resolution} px"
 
 
 class TaskSpec(Record):
@@ -89,9 +99,27 @@ class RunSpec(Record):
     timeout: float | None = Field(default=None, gt=0, description="seconds a request may take")
 
     def digest(self) -> str:
-        """The sha256 of the spec. How a model or a suite was named is left out: the same file may be named in two ways."""
-        refs = {"models": {"__all__": {"ref"}}, "suites": {"__all__": {"ref"}}}
-        return digest(self.model_dump(mode="json", exclude=refs))
+        """The sha256 of the spec.
+
+        How a model or a suite was named is left out, since the same file may be named in two ways, and `own_size`, which
+        the suite's own digest implies.
+        """
+        refs = {"models": {"__all__": {"ref"}}, "suites": {"__all__": {"ref", "own_size"}}}
+        spec = self.model_dump(mode="json", exclude=refs)
+        for suite in spec["suites"]:
+            if not suite["verifier"]:
+                del suite["verifier"]  # a run from before it was recorded keeps its hash
+        return digest(spec)
+
+    def unjudged(self) -> RunSpec:
+        """The same without the verifiers: what decides the outcomes, not the scores."""
+        suites = tuple(suite.model_copy(update={"verifier": ""}) for suite in self.suites)
+        return self.model_copy(update={"suites": suites})
+
+    @property
+    def sizes(self) -> str:
+        """How large the samples are, in words: `64 px`, `own sizes`, or both."""
+        return ", ".join(dict.fromkeys(suite.size(self.resolution) for suite in self.suites))
 
 
 class Session(Record):

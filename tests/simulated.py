@@ -54,6 +54,7 @@ def write_run(
     salt: str = "",
     suite_version: str = "1",
     suite_digest: str = "d",
+    verifier: str = "1",
     split: str = "test",
     resolution: int = 64,
     first: int = 0,
@@ -73,6 +74,7 @@ def write_run(
         salt: Runs with another salt have other output images.
         suite_version: Version of the suite.
         suite_digest: Digest of the suite.
+        verifier: Version of the suite's verifier; empty for a run from before it was recorded.
         split: The split.
         resolution: Pixels a side.
         first: Index of the first sample.
@@ -123,7 +125,7 @@ def write_run(
     beside = tuple(COLUMNS[m] for m in metrics if m != "success")
     extra = tuple(MetricColumn(id=m, direction="lower") for m in dict.fromkeys(a["column"] for a in aggregates))
     spec = RunSpec(
-        suites=(SuiteSpec(ref="scenes", name="scenes", version=suite_version, digest=suite_digest),),
+        suites=(SuiteSpec(ref="scenes", name="scenes", version=suite_version, digest=suite_digest, verifier=verifier),),
         tasks=tuple(TaskSpec(suite="scenes", task=t, indices=((first, first + 1),)) for t in tasks),
         models=tuple(ModelSpec(ref=m, card=ModelCard(name=m, version="1", privileged=m in privileged)) for m in models),
         metrics=(

@@ -36,7 +36,8 @@ def admit(
 
     A torn last line is what an interruption may leave of the request in flight: it is dropped, and work goes on. Any
     other damage is set aside and reported, so that nothing is replaced behind the user's back; the next call goes on.
-    What other code has scored is scored again, so that all scores are of one code.
+    What other code, or another version of a suite's verifier, has scored is scored again, so that all scores are of one
+    code.
 
     Args:
         run: The folder.
@@ -51,7 +52,8 @@ def admit(
         DamagedRunError: Something was damaged; what is whole was kept. Or the suite has changed since.
     """
     manifest = run.read_manifest()
-    if manifest is not None and manifest.spec_digest != spec.digest():
+    judged_otherwise = manifest is not None and manifest.spec_digest != spec.digest()
+    if manifest is not None and manifest.spec.unjudged().digest() != spec.unjudged().digest():
         changes = "; ".join(differences(manifest.spec, spec))
         raise UsageError(f"{run.path} holds a run of another spec: {changes}", "name another --out, or use --fresh")
     found = inspect(run, segments, manifest)
@@ -77,9 +79,11 @@ def admit(
         run.close_files()
         run.open_files()
         note(f"{run.path / OUTCOMES}: dropped a torn last line, which an interruption left")
-    if manifest is not None and manifest.status != "complete":
-        before = {**manifest.versions, **manifest.git}
+    if manifest is not None and (manifest.status != "complete" or judged_otherwise):
+        before = {**manifest.versions, **manifest.git, **_verifiers(manifest.spec)}
+        code = {**code, **_verifiers(spec)}
         names = [name for name in {**before, **code} if before.get(name) != code.get(name)]
+        manifest = manifest.model_copy(update={"status": "partial"})
         if names:
             run.close_files()
             (run.path / JOURNAL).unlink(missing_ok=True)
@@ -89,6 +93,10 @@ def admit(
     journal = Journal(run, segments, found.offsets)
     journal.load(run.outcomes)
     return Admission(manifest, found, journal)
+
+
+def _verifiers(spec: RunSpec) -> dict[str, str]:
+    return {f"verifier of {suite.name}": suite.verifier or "not recorded" for suite in spec.suites}
 
 
 def _check_samples(

@@ -74,7 +74,7 @@ class Estimate:
     tasks: int
     samples: int
     seeds: int
-    image_bytes: int
+    image_bytes: int | None  # at most; None where pictures have sizes of their own
     free_bytes: int
 
 
@@ -187,6 +187,7 @@ class _Execution:
 
     def _estimate(self) -> Estimate:
         left = self.total - self.found.done
+        own = any(suite.own_size for suite in self.spec.suites)
         return Estimate(
             folder=self.run.path,
             requests=self.total,
@@ -195,7 +196,7 @@ class _Execution:
             tasks=len(self.spec.tasks),
             samples=sum(segment.samples for segment in self.segments) // len(self.spec.models),
             seeds=len(self.spec.seeds),
-            image_bytes=left * self.spec.resolution**2 * 3,
+            image_bytes=None if own else left * self.spec.resolution**2 * 3,
             free_bytes=shutil.disk_usage(self.run.path).free,
         )
 

@@ -114,7 +114,12 @@ def make_tasks(
             raise UsageError(f"task {suite.name}/{task.name} has no split {split!r}; it has: {', '.join(task.splits)}")
         if suite.name not in suites:
             suites[suite.name] = SuiteSpec(
-                ref=item.suite_ref, name=suite.name, version=suite.version, digest=suite.digest()
+                ref=item.suite_ref,
+                name=suite.name,
+                version=suite.version,
+                digest=suite.digest(),
+                verifier=f"{suite.verifier_version} {file_digest(item.suite_ref)}".strip(),
+                own_size=suite.own_size,
             )
         size = task.size(split)
         chosen = ((0, limit if size is None else min(limit, size)),) if indices is None else tuple(indices[task.name])

@@ -26,10 +26,12 @@ from harness import (
     outcomes,
     run_spec,
     same_results,
+    scores,
 )
 
+from qk_bench.compare.scores import load_run
 from qk_bench.errors import DamagedRunError, UsageError
-from qk_bench.manifest import RunSpec
+from qk_bench.manifest import RunSpec, digest
 from qk_bench.store import OURS, RunDirectory
 
 METRICS = (f"{YARDSTICKS}:Error", f"{YARDSTICKS}:Brightness")
@@ -286,6 +288,52 @@ def test_suite_that_changed_without_saying_so_is_noticed(tmp_path: Path) -> None
     done = subprocess.run(command(*words), capture_output=True, text=True, check=False)
     assert done.returncode == DamagedRunError.exit_code
     assert "suite squares has changed" in done.stderr
+
+
+def test_another_verifier_judges_the_same_outcomes_again(tmp_path: Path) -> None:
+    suite, out = tmp_path / "suite.py", tmp_path / "run"
+    text = Path(SQUARES.partition(":")[0]).read_text()
+    fixed = text.replace("return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()", "return 'a' * 64")
+    suite.write_text(fixed)
+    words = [
+        "run",
+        "--task",
+        f"{suite}:SUITE/recolour",
+        "--model",
+        "oracle",
+        "--limit",
+        "5",
+        "--metric",
+        "success",
+        "--out",
+        out,
+    ]
+    subprocess.run(command(*words), check=True, capture_output=True)
+    before = outcomes(out)
+    assert {row["value"] for row in scores(out)} == {1.0}
+    suite.write_text(fixed.replace("> 8", "> -1"))
+    done = subprocess.run(command(*words), capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "verifier of squares 1 " in done.stderr
+    assert {row["value"] for row in scores(out)} == {0.0}
+    assert outcomes(out) == before
+    assert "nothing to do" in subprocess.run(command(*words), capture_output=True, text=True, check=True).stderr
+
+
+def test_a_run_from_before_verifiers_were_recorded_is_whole_and_judged_again(tmp_path: Path) -> None:
+    out, spec = tmp_path / "run", make_spec("oracle")
+    run_spec(spec, out)
+    old = json.loads((out / "manifest.json").read_text())
+    del old["spec"]["suites"][0]["verifier"], old["spec"]["suites"][0]["own_size"], old["digest"]
+    unnamed = json.loads(json.dumps(old["spec"]))
+    for part in (*unnamed["suites"], *unnamed["models"]):
+        del part["ref"]
+    old["spec_digest"] = digest(unnamed)
+    (out / "manifest.json").write_text(json.dumps({**old, "digest": digest(old)}))
+    assert load_run(out).manifest.spec.suites[0].verifier == ""
+    reporter = Silent()
+    assert run_spec(spec, out, reporter).manifest.spec == spec
+    assert "verifier of squares not recorded → 1" in reporter.notes[0]
 
 
 def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
