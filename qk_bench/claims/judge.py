@@ -5,7 +5,8 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 
-from qk_bench.claims.measure import CONFIDENCE, Absent, measure
+from qk_bench.claims.estimates import CONFIDENCE, Absent
+from qk_bench.claims.measure import measure
 from qk_bench.claims.records import (
     Claim,
     ClaimFile,

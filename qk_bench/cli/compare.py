@@ -38,8 +38,8 @@ def compare(
 ) -> None:
     """Compare models: paired differences with intervals, corrected p-values, effect sizes and verdicts.
 
-    `compare A B`, `compare A:model B:model`, or `compare RUN --baseline MODEL`. Unlike suites, resolutions or samples
-    are refused with exit code 3. The definition of every number is in docs/statistics.md.
+    `compare A B`, `compare A:model B:model`, or `compare RUN --baseline MODEL`. Unlike suites, verifiers, resolutions or
+    samples are refused with exit code 3. The definition of every number is in docs/statistics.md.
     """
     from qk_bench.compare.engine import compare as answer
     from qk_bench.compare.gate import evaluate

@@ -12,6 +12,7 @@ import typer
 
 from qk_bench.cli.list import Format
 from qk_bench.cli.run import DEFAULT_LIMIT, DEFAULT_RESOLUTION, Resolution, Split
+from qk_bench.text import plain
 
 SHOWN = 20  # problems that are printed
 
@@ -117,10 +118,10 @@ def check(
 
     found = inspect(folder)
     if format is Format.json:
-        print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+        print(plain(json.dumps(asdict(found), indent=2, ensure_ascii=False)))
     else:
         for problem in found.problems:
-            print(problem)
+            print(plain(str(problem)))
         good = ", ".join(f"{n} {what}" for what, n in found.counts.items()) or "none"
         print(f"{found.items} items; good: {good}; {len(found.problems)} problems")
     if found.problems or not found.items:

@@ -28,11 +28,13 @@ def describe(estimate: Estimate) -> str:
     """The work of a run, in a line."""
     e = estimate
     parts = [_count(e.models, "model"), _count(e.samples, "sample"), _count(e.seeds, "seed")]
-    size = e.image_bytes / 1e6
-    space = f"about {size / 1000:.1f} GB" if size >= 1000 else f"about {max(1, round(size))} MB"
     text = f"{' x '.join(parts)} of {_count(e.tasks, 'task')} = {_count(e.requests, 'request')}"
     if e.done:
         text += f", {e.done} of them done"
+    if e.image_bytes is None:
+        return f"{text}; in {e.folder}"
+    size = e.image_bytes / 1e6
+    space = f"about {size / 1000:.1f} GB" if size >= 1000 else f"about {max(1, round(size))} MB"
     text += f"; {space} of images at most, in {e.folder}"
     if e.image_bytes > e.free_bytes:
         text += f"\nwarning: only {e.free_bytes / 1e9:.1f} GB are free there"

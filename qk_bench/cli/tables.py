@@ -102,7 +102,7 @@ def _other_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """The other metrics over all tasks: a row per metric, a column per model."""
     task = ALL_TASKS if len(summary.manifest.spec.tasks) > 1 else None
     models = [model.card for model in summary.manifest.spec.models]
-    metrics = dict.fromkeys(line.metric for line in summary.lines if line.metric != SUCCESS)
+    metrics = dict.fromkeys(line.metric for line in summary.lines if line.metric != SUCCESS and line.estimate)
     arrows = {"higher": " ↑", "lower": " ↓", "none": ""}
     columns = {c.id: c for metric in summary.manifest.spec.metrics for c in metric.columns}
     rows = []
@@ -175,14 +175,18 @@ def _memory(size: int | None) -> str:
 def _heading(summary: Summary) -> str:
     spec = summary.manifest.spec
     seeds = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''}"
-    text = f"split {spec.split}, {spec.resolution} px, {seeds}"
+    text = f"split {spec.split}, {spec.sizes}, {seeds}"
     if summary.partial:
         text += f"; PARTIAL: {summary.done} of {summary.manifest.requests} requests done, {summary.scored} scored"
     return text
 
 
 def _notes(summary: Summary) -> list[str]:
-    return [f"not computed: {name}: {mend}" for name, mend in summary.manifest.unavailable_metrics.items()]
+    notes = [f"not computed: {name}: {mend}" for name, mend in summary.manifest.unavailable_metrics.items()]
+    known = {line.metric for line in summary.lines if line.estimate}
+    if valueless := [m for m in dict.fromkeys(line.metric for line in summary.lines) if m not in known]:
+        notes.append(f"no output has a value of: {', '.join(valueless)}")
+    return notes
 
 
 def _markdown(summary: Summary) -> str:

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from qk_bench import stats
+from qk_bench.compare.align import Entrant, Field
 from qk_bench.compare.records import ALL_TASKS, Comparison, Kind, Rank, Ranking, Report, Side, Verdict, finite
-from qk_bench.compare.scores import Entrant, Field, Floats, TaskScores, codes_of, pooled
+from qk_bench.compare.scores import Floats, TaskScores, codes_of, pooled
 from qk_bench.compare.sets import set_metrics
 from qk_bench.errors import NotComparableError, UsageError
 from qk_bench.records import SUCCESS, MetricColumn

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from qk_bench.compare.align import Entrant, align
 from qk_bench.compare.engine import Pair, Question
-from qk_bench.compare.scores import Entrant, Run, align, load_run
+from qk_bench.compare.scores import Run, load_run
 from qk_bench.errors import UsageError
 from qk_bench.plugins import near
 

@@ -197,6 +197,8 @@ def test_a_metric_that_another_file_computed_is_never_compared(tmp_path: Path) -
         ({"split": "val"}, "split differs: test"),
         ({"suite_version": "2"}, "version of suite scenes differs: 1"),
         ({"suite_digest": "e"}, "content of suite scenes differs"),
+        ({"verifier": "2"}, "verifier of suite scenes differs: 1 in"),
+        ({"verifier": ""}, "not recorded in"),
         ({"progress": "partial"}, "is partial"),
         ({"first": 30}, "sample sets differ: scenes/t: a:m has 180 (sample, seed) rows, b:m has 180, 90"),
     ],
@@ -209,6 +211,12 @@ def test_unlike_runs_are_refused_with_the_difference(tmp_path: Path, change: dic
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert error.value.exit_code == 3
+
+
+def test_runs_from_before_verifiers_were_recorded_are_compared_and_that_is_said(tmp_path: Path) -> None:
+    a, b = (write_run(tmp_path / name, {"t": simulate(20, {"m": 0.5})}, verifier="") for name in "ab")
+    report = compare(between(str(a), str(b), Options()))
+    assert report.notes == ("the runs do not say by which version of its verifier suite scenes was judged",)
 
 
 def test_intersection_is_compared_when_asked_and_said(tmp_path: Path) -> None:
