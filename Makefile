@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 .PHONY: run test lint bench clean
 
 run: $(VENV)/run
-	$(BIN)/qkbench run --task edit --model query-kontext --model no-op --model oracle --model noise --seeds 0,1,2 --limit 100
+	$(BIN)/qkbench run --task edit --model query-kontext --model unified-a --model blip3o --model two-stage --model two-stage-generate \
+		--model no-op --model oracle --model noise --seeds 0,1,2 --limit 64
 
 test: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
@@ -27,6 +28,8 @@ bench: $(VENV)/dev
 	$(BIN)/python tests/benchmarks/memory.py
 	$(BIN)/python tests/benchmarks/stats_speed.py
 	$(BIN)/python -m tests.benchmarks.test_metrics_speed
+	$(BIN)/python -m tests.benchmarks.score_memory
+	$(BIN)/python -m tests.benchmarks.interval_coverage
 
 # Stamps make the second call quick; a changed pyproject.toml installs again.
 $(VENV)/run: pyproject.toml

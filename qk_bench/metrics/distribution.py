@@ -31,7 +31,7 @@ from qk_bench.metrics.requirements import available
 from qk_bench.metrics.resize import Resize
 from qk_bench.records import MetricColumn, Sample
 
-_REVISION = 1  # of the statistics: raise it when one changes its value, so that stored values are not used
+_REVISION = 2  # of the statistics: raise it when one changes its value, so that stored values are not used
 
 Statistic = Callable[[Features, Features], tuple[float, ...]]
 
@@ -47,9 +47,9 @@ class Sets:
     halves: HalfSamples
     store: FeatureStore
 
-    def resampled(self, statistic: Statistic) -> NDArray[np.float64]:
-        """A statistic of each subset: (R, values)."""
-        return np.array([statistic(self.outputs[a], self.references[b]) for a, b in self.halves.draws])
+    def errors(self, statistic: Statistic) -> NDArray[np.float64]:
+        """Standard errors of a statistic's values, from the subsets."""
+        return self.halves.errors([statistic(self.outputs[a], self.references[b]) for a, b in self.halves.draws])
 
 
 class DistributionMetric(SetMetric):
@@ -66,7 +66,7 @@ class DistributionMetric(SetMetric):
 
     @abstractmethod
     def estimate(self, sets: Sets) -> tuple[tuple[float, ...], NDArray[np.float64]]:
-        """The statistic, one value per column, and those of the subsets, (R, columns)."""
+        """The statistic, one value per column, and their standard errors, (columns,); none without subsets."""
 
     @property
     def columns(self) -> tuple[MetricColumn, ...]:
@@ -130,15 +130,15 @@ class DistributionMetric(SetMetric):
         store = reader.store
         assert store is not None
         ids = self._ids(n, m, reference)
-        halves = half_samples(strata, fewest=self.fewest) or HalfSamples([], 0, 0)
+        halves = half_samples(strata, fewest=self.fewest) or HalfSamples([], 0, [])
         few = "" if halves.draws else f"no interval: {self._why_none(strata)}"
         features = reader.features(output_keys), reader.features(reference_keys)
-        values, resampled = self._stored_estimate(Sets(*features, output_keys, reference_keys, halves, store))
+        values, errors = self._stored_estimate(Sets(*features, output_keys, reference_keys, halves, store))
         bounds: list[tuple[float | None, float | None]] = [(None, None)] * len(values)
         if halves.draws:
             bounds = [
-                _within(column, interval(value, resampled[:, i], halves))
-                for i, (column, value) in enumerate(zip(self.statistics, values, strict=True))
+                _within(column, interval(value, float(error), halves.degrees))
+                for column, value, error in zip(self.statistics, values, errors, strict=True)
             ]
         return tuple(
             SetValue(value, low, high, n, few, identifier)
@@ -160,12 +160,11 @@ class DistributionMetric(SetMetric):
             key.update(b"".join(side.astype("<i8").tobytes() + b"|" for side in draw))
         width = len(self.statistics)
         if (stored := sets.store.get([key.digest()]).get(key.digest())) is not None:
-            rows = np.frombuffer(stored, np.float64).reshape(-1, width)
-            return tuple(map(float, rows[0])), rows[1:]
-        values, resampled = self.estimate(sets)
-        rows = np.vstack([np.array(values, np.float64), np.asarray(resampled, np.float64).reshape(-1, width)])
-        sets.store.put([(key.digest(), rows.tobytes())])
-        return values, rows[1:]
+            numbers = np.frombuffer(stored, np.float64)
+            return tuple(map(float, numbers[:width])), numbers[width:]
+        values, errors = self.estimate(sets)
+        sets.store.put([(key.digest(), np.concatenate([values, errors]).astype(np.float64).tobytes())])
+        return values, errors
 
     def _ids(self, n: int, m: int, reference: str) -> list[str]:
         size = str(n) if n == m else f"{n}:{m}"

@@ -45,7 +45,7 @@ class DriftLpips(SampleMetric):
         from torch.nn.functional import interpolate
 
         values: list[tuple[Value, ...]] = [(Value(None, TOO_SMALL),)] * len(items)
-        for group in batches(items):
+        for group in batches(items, "alex"):
             before = [source(items[i]) for i in group]
             after = [np.where(edit_mask(items[i])[..., None], source(items[i]), items[i].image) for i in group]
             layers = network("alex").maps(before, after)

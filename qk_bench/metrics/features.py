@@ -25,6 +25,7 @@ from qk_bench.records import pixels_digest
 from qk_bench.weights import cache_folder, table
 
 Features = NDArray[np.float32]
+_BLOCK = 1 << 18
 
 
 class Extractor(Protocol):
@@ -140,7 +141,9 @@ class FeatureReader:
     def features(self, keys: Sequence[bytes]) -> Features:
         """The (N, D) features of images taken before, in the order of keys."""
         self._flush()
-        return np.stack([self._rows[key] for key in keys])
+        stacked = np.stack([self._rows[key] for key in keys])
+        self._rows.update(zip(keys, stacked, strict=True))  # so that they are held once
+        return stacked
 
     def _flush(self) -> None:
         size = 4 * self._extractor.dimensions
@@ -156,6 +159,12 @@ class FeatureReader:
             self.store.put((key, self._rows[key].tobytes()) for key in missing)
         self._pending.clear()
         self._held = 0
+
+
+def row_blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of a matrix of two sets' images of a quarter of a million numbers at most, however many images there are."""
+    size = max(1, _BLOCK // columns)
+    yield from (slice(start, start + size) for start in range(0, rows, size))
 
 
 def set_key(kind: str, keys: Iterable[bytes]) -> bytes:

@@ -24,10 +24,10 @@ class Fid(DistributionMetric):
     statistics = (MetricColumn(id="fid", direction="lower", low=0, description="Fréchet Inception Distance"),)
 
     def estimate(self, sets: Sets) -> tuple[tuple[float, ...], NDArray[np.float64]]:
-        """FID, and that of each subset in float32, whose rounding is far below their spread."""
+        """FID and its standard error, from subsets in float32, whose rounding is far below their spread."""
         first = _stored_moments(sets.outputs, sets.output_keys, sets.store)
         second = _stored_moments(sets.references, sets.reference_keys, sets.store)
-        return (max(0.0, frechet(first, second)),), sets.resampled(_single_precision)
+        return (max(0.0, frechet(first, second)),), sets.errors(_single_precision)
 
 
 class FidTf(Fid):

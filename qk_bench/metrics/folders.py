@@ -219,6 +219,7 @@ def _score_pairs(
             except WeightsError as error:
                 unavailable[name] = str(error)
         done += len(chunk)
+        chunk.clear()  # before the next is read
         progress("pairs", done, len(pairs))
     note = f"{resampled} resampled to the size of their reference" if resampled else ""
     for name, metric in metrics.items():

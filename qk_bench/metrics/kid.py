@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qk_bench.metrics.distribution import DistributionMetric, Sets
-from qk_bench.metrics.features import Features
+from qk_bench.metrics.features import Features, row_blocks
 from qk_bench.metrics.intervals import Index, Unit
 from qk_bench.records import MetricColumn
 
 SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 0
-_ROWS = 1024
 
 
 def mmd2(first: Features, second: Features, subsets: Sequence[Unit]) -> NDArray[np.float64]:
@@ -55,8 +54,7 @@ def _diagonal(features: Features) -> NDArray[np.float64]:
 
 def _sums(first: Features, second: Features, a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     total = np.zeros(a.shape[1])
-    for start in range(0, len(first), _ROWS):
-        rows = slice(start, start + _ROWS)
+    for rows in row_blocks(len(first), len(second)):
         total += ((_kernel(first[rows], second) @ b) * a[rows]).sum(axis=0)
     return total
 
@@ -80,7 +78,7 @@ class Kid(DistributionMetric):
     statistics = (MetricColumn(id="kid", direction="lower", description="Kernel Inception Distance, unbiased"),)
 
     def estimate(self, sets: Sets) -> tuple[tuple[float, ...], NDArray[np.float64]]:
-        """KID, and that of each subset of the interval."""
+        """KID and its standard error."""
         subsets = seeded_subsets(len(sets.outputs), len(sets.references))
         found = mmd2(sets.outputs, sets.references, [*subsets, *sets.halves.draws])
-        return (float(found[: len(subsets)].mean()),), found[len(subsets) :, None]
+        return (float(found[: len(subsets)].mean()),), sets.halves.errors(found[len(subsets) :, None])

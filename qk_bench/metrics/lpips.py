@@ -1,7 +1,7 @@
 """LPIPS 0.1: learned perceptual distance on AlexNet and VGG16 features (Zhang et al., arXiv 1801.03924).
 
-The definition is the `lpips` package's; the weights are the same numbers. Faster because both images of many pairs go
-through the network in one batch, channels last, with no graph kept.
+The definition is the `lpips` package's; the weights are the same numbers. Faster because both images of several pairs
+go through the network in one batch, channels last, with no graph kept. What is left is the convolutions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from qk_bench.records import MetricColumn
 Net = Literal["alex", "vgg"]
 SMALLEST = 32  # pixels a side: below it AlexNet's last pooling has nothing left
 TOO_SMALL = f"smaller than {SMALLEST} pixels"
-_BATCH_PIXELS = 4 * 256 * 256  # more pairs a call are no faster: their features leave the processor cache
+# of a call's outputs: more are no faster, and VGG's first features, which are as large as the image, slower, for such
+# memory is given back to the system and asked for again at every layer
+_BATCH_PIXELS: dict[Net, int] = {"alex": 8 * 256 * 256, "vgg": 256 * 256}
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's mean and deviation, on [-1, 1]
 # a convolution's (stride, padding), "pool" its (size, stride), "tap" a layer that is compared
 _LAYERS: dict[Net, tuple[Any, ...]] = {
@@ -76,17 +78,26 @@ class Lpips:
             x = images.permute(0, 3, 1, 2).sub_(self._zero)  # (2B, 3, H, W), channels last
             maps: list[Any] = []
             convolutions = iter(self._convolutions)
+            compared: Any = None  # features of a tap: they are changed in place, so after the next layer has read them
             for step in self._layers:
                 if step == "tap":
-                    unit = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).add_(1e-10)
-                    difference = unit[:n].sub_(unit[n:]).square_()
-                    maps.append(torch.nn.functional.conv2d(difference, self._heads[len(maps)]))
-                elif step[-1] == "pool":
+                    compared = x
+                    continue
+                if step[-1] == "pool":
                     x = torch.nn.functional.max_pool2d(x, step[0], step[1])
                 else:
                     weight, bias = next(convolutions)
                     x = torch.relu_(torch.nn.functional.conv2d(x, weight, bias, step[0], step[1]))
+                if compared is not None:
+                    maps.append(self._map(compared, n, self._heads[len(maps)]))
+                    compared = None
+            maps.append(self._map(compared, n, self._heads[-1]))
         return maps
+
+    def _map(self, features: Any, n: int, head: Any) -> Any:
+        """The distance of the first n to the others, at each place. The features are overwritten."""
+        unit = features.div_(self._torch.linalg.vector_norm(features, dim=1, keepdim=True).add_(1e-10))
+        return self._torch.nn.functional.conv2d(unit[:n].sub_(unit[n:]).square_(), head)
 
     def distances(self, first: Sequence[NDArray[np.uint8]], second: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """LPIPS of B pairs of one size: (B,) float32, ≥ 0."""
@@ -100,14 +111,14 @@ def network(net: Net) -> Lpips:
     return Lpips(net)
 
 
-def batches(items: Sequence[Scored]) -> Iterator[list[int]]:
+def batches(items: Sequence[Scored], net: Net) -> Iterator[list[int]]:
     """Positions of items that can share a call: of one size and few enough pixels. Too small ones are left out."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for position, item in enumerate(items):
         by_size.setdefault(item.image.shape, []).append(position)
     for (height, width, _), positions in by_size.items():
         if min(height, width) >= SMALLEST:
-            size = max(1, _BATCH_PIXELS // (height * width))
+            size = max(1, _BATCH_PIXELS[net] // (height * width))
             yield from (positions[start : start + size] for start in range(0, len(positions), size))
 
 
@@ -132,7 +143,7 @@ class LpipsAlex(SampleMetric):
     def compute(self, items: Sequence[Scored]) -> list[tuple[Value, ...]]:
         """LPIPS of each item."""
         values: list[tuple[Value, ...]] = [(Value(None, TOO_SMALL),)] * len(items)
-        for group in batches(items):
+        for group in batches(items, self.net):
             pairs = [items[i].image for i in group], [target(items[i]) for i in group]
             for position, distance in zip(group, network(self.net).distances(*pairs), strict=True):
                 values[position] = (Value(float(distance)),)

@@ -53,5 +53,6 @@ class Stability(SetMetric):
         halves = half_samples([clustered_units(clusters, [])])
         if halves is None:
             return (SetValue(value, None, None, n, "no interval: too few clusters"),)
-        low, high = interval(value, [np.mean(np.take(spreads, chosen)) for chosen, _ in halves.draws], halves)
+        error = halves.errors([np.mean(np.take(spreads, chosen)) for chosen, _ in halves.draws])
+        low, high = interval(value, float(error), halves.degrees)
         return (SetValue(value, max(0.0, low), high, n),)

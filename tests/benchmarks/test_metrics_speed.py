@@ -158,7 +158,7 @@ def interval_seconds(count: int = 1000, resamples: int = 200) -> float:
         halves = half_samples(single_units(count, count), resamples)
         assert halves is not None
         single = [frechet(moments(first[a], np.float32), moments(second[b], np.float32)) for a, b in halves.draws]
-        interval(1.0, single, halves)
+        interval(1.0, float(halves.errors(single)), halves.degrees)
 
     return seconds(run)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qk_bench.metrics import intervals
 from qk_bench.metrics.distribution import Sets
-from qk_bench.metrics.features import FeatureReader, Features, FeatureStore
+from qk_bench.metrics.features import FeatureReader, Features, FeatureStore, row_blocks
 from qk_bench.metrics.fid import Fid
 from qk_bench.metrics.folders import Folder, score_folders
 from qk_bench.metrics.kid import Kid
@@ -308,3 +308,17 @@ class _Image(np.ndarray):  # type: ignore[type-arg]
 def _features(extractor: Projection, store: FeatureStore, images: list[NDArray[np.uint8]]) -> Features:
     reader = FeatureReader(extractor, store)
     return reader.features([reader.add(image) for image in images])
+
+
+@pytest.mark.parametrize("images", [10, 1000, 40_000, 1_000_000])
+def test_blocks_of_rows_cover_all_and_hold_no_more_for_more_images(images: int) -> None:
+    blocks = list(row_blocks(2000, images))
+    assert sum(len(range(*block.indices(2000))) for block in blocks) == 2000
+    assert max(len(range(*block.indices(2000))) * images for block in blocks) <= 1_000_000
+
+
+def test_features_are_held_once(tmp_path: Path) -> None:
+    reader = FeatureReader(Projection(), FeatureStore(tmp_path / "features.sqlite"))
+    keys = [reader.add(image) for image in crops(6, 64, seed=0)]
+    features = reader.features(keys)
+    assert all(np.shares_memory(reader._rows[key], features) for key in keys)

@@ -15,6 +15,7 @@ from qk_bench.metrics.features import FeatureStore
 from qk_bench.metrics.frechet import frechet, frechet_distance, moments
 from qk_bench.metrics.intervals import Unit, clustered_units, half_samples, interval, single_units
 from qk_bench.metrics.kid import mmd2
+from qk_bench.metrics.precision_recall import density_error, precision_recall
 
 Array = NDArray[np.float32]
 REPETITIONS = 120
@@ -28,7 +29,8 @@ def _kid(x: Array, y: Array) -> float:
     return float(mmd2(x, y, [(np.arange(len(x)), np.arange(len(y)))])[0])
 
 
-def _unrelated(rng: np.random.Generator, n: int, d: int) -> tuple[Array, Array]:
+def unrelated(rng: np.random.Generator, n: int, d: int) -> tuple[Array, Array]:
+    """Features of two sets that have nothing to do with each other."""
     scale = np.arange(1, d + 1) ** -0.5
     return tuple((rng.normal(m, s, (n, d)) * scale).astype(np.float32) for m, s in ((0, 1), (0.3, 1.3)))  # type: ignore[return-value]
 
@@ -43,9 +45,9 @@ _NAMES = [str(i // 4) for i in range(160)]
 CASES: dict[
     str, tuple[Callable[[np.random.Generator], tuple[Array, Array]], Callable[[Array, Array], float], list[list[Unit]]]
 ] = {
-    "fid": (lambda rng: _unrelated(rng, 150, 12), _fid, single_units(150, 150)),
-    "fid with fewer images than features": (lambda rng: _unrelated(rng, 80, 128), _fid, single_units(80, 80)),
-    "mmd of whole sets": (lambda rng: _unrelated(rng, 150, 12), _kid, single_units(150, 150)),
+    "fid": (lambda rng: unrelated(rng, 150, 12), _fid, single_units(150, 150)),
+    "fid with fewer images than features": (lambda rng: unrelated(rng, 80, 128), _fid, single_units(80, 80)),
+    "mmd of whole sets": (lambda rng: unrelated(rng, 150, 12), _kid, single_units(150, 150)),
     "fid of clustered pairs": (_clustered, _fid, [clustered_units(_NAMES, _NAMES)]),
 }
 
@@ -59,7 +61,8 @@ def test_interval_covers_the_value_that_sets_of_this_size_have_on_average(case: 
         halves = half_samples(strata, resamples=40, seed=repetition)
         assert halves is not None
         values.append(statistic(x, y))
-        bounds.append(interval(values[-1], [statistic(x[a], y[b]) for a, b in halves.draws], halves))
+        error = halves.errors([statistic(x[a], y[b]) for a, b in halves.draws])
+        bounds.append(interval(values[-1], float(error), halves.degrees))
     truth = np.mean(values)
     coverage = np.mean([low <= truth <= high for low, high in bounds])
     assert coverage >= 0.89  # 95 % less three standard errors of 120 repetitions
@@ -72,23 +75,53 @@ def test_interval_of_kid_over_seeded_subsets_covers(tmp_path: Path, monkeypatch:
     store = FeatureStore(tmp_path / "features.sqlite")
     values, bounds = [], []
     for repetition in range(REPETITIONS):
-        x, y = _unrelated(np.random.default_rng(repetition), 150, 12)
+        x, y = unrelated(np.random.default_rng(repetition), 150, 12)
         halves = half_samples(single_units(150, 150), resamples=40, seed=repetition)
         assert halves is not None
-        (value,), resampled = kid.Kid().estimate(Sets(x, y, [], [], halves, store))
-        assert resampled.shape == (40, 1)
+        (value,), (error,) = kid.Kid().estimate(Sets(x, y, [], [], halves, store))
         values.append(value)
-        bounds.append(interval(value, resampled[:, 0], halves))
+        bounds.append(interval(value, error, halves.degrees))
     truth = np.mean(values)
     assert all(low < value < high for value, (low, high) in zip(values, bounds, strict=True))
     assert np.mean([low <= truth <= high for low, high in bounds]) >= 0.89
     assert np.mean([high - low for low, high in bounds]) < 1.5 * 2 * 1.96 * np.std(values)
 
 
+DENSITIES: dict[str, tuple[Callable[[np.random.Generator], tuple[Array, Array]], list[list[Unit]]]] = {
+    "more features than half the images": (lambda rng: unrelated(rng, 200, 128), single_units(200, 200)),
+    "few features": (CASES["fid"][0], CASES["fid"][2]),
+    "clustered pairs": (CASES["fid of clustered pairs"][0], CASES["fid of clustered pairs"][2]),
+}
+
+
+@pytest.mark.parametrize("case", DENSITIES)
+def test_interval_of_density_covers(case: str) -> None:
+    """Half samples are too narrow in the first case."""
+    draw, strata = DENSITIES[case]
+    sets = [draw(np.random.default_rng(repetition)) for repetition in range(REPETITIONS)]
+    values = [precision_recall(x, y)[2] for x, y in sets]
+    errors = [density_error(x, y, strata) for x, y in sets]
+    bounds = [interval(v, e, min(map(len, strata)) - 1) for v, e in zip(values, errors, strict=True)]
+    assert np.mean([low <= np.mean(values) <= high for low, high in bounds]) >= 0.89
+    assert np.mean([high - low for low, high in bounds]) < 1.5 * 2 * 1.96 * np.std(values)
+
+
+@pytest.mark.parametrize("case", ["unrelated", "clustered"])
+def test_error_of_density_is_that_of_leaving_out_each_unit(case: str) -> None:
+    rng = np.random.default_rng(0)
+    x, y = unrelated(rng, 60, 12) if case == "unrelated" else _clustered(rng)
+    strata = single_units(60, 60) if case == "unrelated" else [clustered_units(_NAMES, _NAMES)]
+    variance = 0.0
+    for stratum in strata:
+        without = [precision_recall(np.delete(x, ours, 0), np.delete(y, theirs, 0))[2] for ours, theirs in stratum]
+        variance += float((len(without) - 1) * np.var(without))
+    assert density_error(x, y, strata) == pytest.approx(variance**0.5, rel=1e-9)
+
+
 def test_a_plain_bootstrap_of_fid_misses_its_own_estimate() -> None:
     """The reason for half samples."""
     rng = np.random.default_rng(0)
-    x, y = _unrelated(rng, 80, 128)
+    x, y = unrelated(rng, 80, 128)
     resampled = [_fid(x[rng.integers(0, 80, 80)], y[rng.integers(0, 80, 80)]) for _ in range(60)]
     assert np.quantile(resampled, 0.025) > _fid(x, y)
 
