@@ -72,8 +72,9 @@ class Portraits:
 def read_folder(folder: Path) -> Portraits:
     """Read the annotations of a folder.
 
-    Of images and masks of the holdout, beginnings and ends are looked at, which tells downloads that were cut short;
-    decoding them all would take minutes. Those of the training split are only listed.
+    Of images and masks of the holdout, beginnings and ends are looked at, and the checksums that masks have: that tells
+    downloads that were cut short and masks that are torn inside. Decoding them all would take minutes. Those of the
+    training split are only listed.
 
     Raises:
         UsageError: A file of the layout is missing or cannot be read.
@@ -129,7 +130,7 @@ def _without_broken(found: Portraits) -> Portraits:
 def _fault(files: list[Path]) -> str:
     """What is wrong with an image or a mask of it; empty if nothing is."""
     try:
-        (height, width), *_ = [Picture(path.name, path).size() for path in files]
+        (height, width), *_ = [Picture(path.name, path).size(verify=True) for path in files]
     except BadItemError as problem:
         return str(problem)
     return "" if height == width else f"{files[0].name}: {width}x{height} pixels, CelebA-HQ's are square"

@@ -34,7 +34,7 @@ from qk_tasks.pairs.annotations import Annotations, Entry, Problem, read_marked,
 from qk_tasks.pairs.card import data_card
 from qk_tasks.pairs.duplicates import SPLITS, fingerprint, groups, leaked, split_of
 from qk_tasks.pairs.edits import RejectedError
-from qk_tasks.pairs.formats import Format, Row, join_imagefolder, write_shard
+from qk_tasks.pairs.formats import Format, Row, damaged, join_imagefolder, write_shard
 from qk_tasks.pairs.pairing import TASKS, Instance, Pair, pairs, square
 
 FORMAT, VERSION = "qk-bench pairs", "1"
@@ -99,6 +99,8 @@ def build(
     if (out / DESCRIPTION).is_file():
         held = json.loads((out / DESCRIPTION).read_bytes())
         if held.get("plan") == json.loads(json.dumps(plan)):
+            for fault in damaged(out, options.form, held["shards"], thorough=False):
+                raise UsageError(f"{out / fault}", "delete the folder, or name another --out, and build it again")
             return Built(held["pairs"], held["problems"], fresh=False)
         raise UsageError(
             f"{out} holds another data set, or its input has changed since", "name another --out, or delete it"

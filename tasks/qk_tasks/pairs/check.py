@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from qk_bench.errors import one_line
 from qk_tasks.pairs import reader, verifier
 from qk_tasks.pairs.annotations import Problem
 from qk_tasks.pairs.duplicates import fingerprint, groups
+from qk_tasks.pairs.formats import damaged
 from qk_tasks.pairs.reader import Item, ItemProblemError
 
 
@@ -40,6 +43,7 @@ def check(folder: Path) -> Checked:
         if not faults:
             counts[f"{item.split} {item.operation}"] += 1
     problems += _leaks(prints, splits)
+    problems += _changed(folder, {problem.file for problem in dataset.problems})
     return Checked(len(dataset.items), dict(sorted(counts.items())), problems)
 
 
@@ -63,6 +67,21 @@ def _faults(
         yield f"the target fails its own verification: {reason}"
     if not verifier.judge(replace(view, output=view.source), sample):
         yield "the source passes as the answer: no visible change"
+
+
+def _changed(folder: Path, named: set[str]) -> Iterator[Problem]:
+    """What a build wrote and is no longer so; files that are named already are left out."""
+    path = folder / "dataset.json"
+    if not path.is_file():  # made by hand
+        return
+    try:
+        described = json.loads(path.read_bytes())
+        for fault in dict.fromkeys(damaged(folder, described["plan"]["form"], described["shards"], thorough=True)):
+            file, _, what = fault.partition(": ")
+            if file not in named:
+                yield Problem(file, "file", what)
+    except (ValueError, KeyError, TypeError) as error:
+        yield Problem(path.name, "file", f"does not describe a build: {one_line(error)}")
 
 
 def _leaks(prints: dict[str, int], splits: dict[str, set[str]]) -> Iterator[Problem]:

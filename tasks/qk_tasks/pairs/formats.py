@@ -14,7 +14,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,6 +105,43 @@ def _images(path: Path, folder: Path, rows: Iterable[Row]) -> None:
                     temporary.write_bytes(data)
                     temporary.replace(folder / file)
             lines.write(json.dumps({**row, **names}, ensure_ascii=False) + "\n")
+
+
+def damaged(folder: Path, form: Format, shards: Iterable[dict[str, Any]], *, thorough: bool) -> Iterator[str]:
+    """The files that are not what a build wrote.
+
+    Args:
+        folder: The data set.
+        form: Its form.
+        shards: What `dataset.json` says of each shard: name, bytes and sha256.
+        thorough: Hash the files; their sizes alone are compared otherwise.
+
+    Yields:
+        File and fault, such as `data/train-00000.parquet: is missing`.
+    """
+    ends: dict[str, int] = {}  # of what has been looked at; the shards of an imagefolder follow each other in one list
+    for shard in shards:
+        split, _, number = str(shard["name"]).rpartition("-")
+        joined = form == "imagefolder"
+        name = f"{LOADER_SPLITS[split]}/metadata.jsonl" if joined else shard_file(form, split, int(number))
+        start, path = ends.get(name, 0), folder / name
+        ends[name] = start + int(shard["bytes"])
+        if not path.is_file():
+            if shard["bytes"] and not start:
+                yield f"{name}: is missing"
+        elif path.stat().st_size < ends[name] or (thorough and _sha256(path, start, shard["bytes"]) != shard["sha256"]):
+            yield f"{name}: is not what the build wrote"
+    yield from (f"{n}: is not what the build wrote" for n, end in ends.items() if _size(folder / n) > end)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _sha256(path: Path, start: int, length: int) -> str:
+    with path.open("rb") as file:
+        file.seek(start)
+        return hashlib.sha256(file.read(length)).hexdigest()
 
 
 def join_imagefolder(folder: Path, split: str, numbers: Iterable[int]) -> None:

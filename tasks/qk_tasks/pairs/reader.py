@@ -22,6 +22,7 @@ import numpy as np
 from qk_bench.errors import UsageError, one_line
 from qk_bench.images import MAX_PIXELS, ImageProblemError
 from qk_bench.records import RegionQuery, Sample
+from qk_bench.text import is_unicode
 from qk_tasks.masks import MaskProblemError, from_array
 from qk_tasks.pairs.annotations import Problem, inside
 from qk_tasks.pairs.formats import IMAGES, LOADER_SPLITS
@@ -115,6 +116,15 @@ def read(folder: Path) -> Dataset:
     return Dataset(safe or "dataset", items, problems, h.hexdigest(), described.is_file())
 
 
+def _object(text: bytes) -> dict[str, Any]:
+    row = json.loads(text)
+    if not isinstance(row, dict):
+        raise ValueError("not an object")
+    if not is_unicode(row):
+        raise ValueError("it holds half of a surrogate pair")
+    return row
+
+
 def _lines(path: Path, name: str, folder: Path) -> Iterator[Item | Problem]:
     base = path.parent
 
@@ -139,9 +149,7 @@ def _lines(path: Path, name: str, folder: Path) -> Iterator[Item | Problem]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("not an object")
+            row = _object(line)
         except (ValueError, RecursionError) as error:
             yield Problem(name, f"line {number}", f"is not a JSON object: {one_line(error)}")
             continue
@@ -210,10 +218,8 @@ def _tar(path: Path, name: str, folder: Path) -> Iterator[Item | Problem]:
             try:
                 offset, size = members["json"]
                 file.seek(offset)
-                row = json.loads(file.read(min(size, MAX_FILE)))
-                if not isinstance(row, dict):
-                    raise ValueError("not an object")
-            except (KeyError, ValueError) as error:
+                row = _object(file.read(min(size, MAX_FILE)))
+            except (KeyError, ValueError, RecursionError) as error:
                 yield Problem(name, key, f"has no readable .json member: {one_line(error)}")
                 continue
             yield Item(f"{name}: {key}", {"id": key, **row}, load)

@@ -235,9 +235,13 @@ def _inserted(view: View, sample: Sample) -> str:
     there = telling(view, view.edit)
     if not there.any():
         return NOTHING
-    new = distance(view.output, view.source)[there] > KEPT
-    if new.mean() < THERE:
-        return f"nothing inserted: {new.mean():.0%} of the place has changed"
+    new = there & (distance(view.output, view.source) > KEPT)
+    if (share := new.sum() / there.sum()) < THERE:
+        return f"nothing inserted: {share:.0%} of the place has changed"
+    output, source, target = (lab[new].mean(axis=0) for lab in (view.output, view.source, view.target))
+    left = 1 - _share_done(output, source, target)
+    if left > GHOST and float(np.linalg.norm(output - target)) > EVIDENT / 2:
+        return f"see-through: {min(left, 1.0):.0%} of what was there is left"
     off = float(np.linalg.norm(np.median(view.output[there], axis=0) - np.median(view.target[there], axis=0)))
     return f"wrong colour: ΔE {off:.0f} from what is asked" if off > OBJECT_COLOUR else ""
 

@@ -62,13 +62,16 @@ class Picture:
     path: Path | None = None
     cell: Cell | None = None
 
-    def size(self) -> tuple[int, int]:
+    def size(self, *, verify: bool = False) -> tuple[int, int]:
         """Height and width as it will be read, from the header alone.
 
+        Args:
+            verify: Whether to read all of it, and check the checksums that a PNG has.
+
         Raises:
-            BadItemError: It is absent, no image, too large, animated, cut short or of a mode that is not read.
+            BadItemError: It is absent, no image, too large, animated, cut short, damaged or of a mode that is not read.
         """
-        return self._open(decode=False)[0]
+        return self._open(decode=False, verify=verify)[0]
 
     def read(self) -> NDArray[np.uint8]:
         """The (H, W, 3) uint8 pixels, turned upright as EXIF says; grey and palette images become RGB, alpha is dropped.
@@ -97,7 +100,7 @@ class Picture:
         path = Path(self.cell.file) if self.cell is not None else self.path
         return self.name, path.stat().st_size if path is not None and path.is_file() else -1
 
-    def _open(self, decode: bool) -> tuple[tuple[int, int], NDArray[np.uint8] | None]:
+    def _open(self, decode: bool, verify: bool = False) -> tuple[tuple[int, int], NDArray[np.uint8] | None]:
         from PIL import Image, ImageOps, UnidentifiedImageError
 
         with warnings.catch_warnings():
@@ -115,6 +118,8 @@ class Picture:
                     size = (image.width, image.height) if turned else (image.height, image.width)
                     if not decode:
                         self._check_end(image.format or "")
+                        if verify:
+                            image.verify()
                         return size, None
                     upright = ImageOps.exif_transpose(image).convert("RGB")
                     return size, np.ascontiguousarray(np.asarray(upright, dtype=np.uint8))

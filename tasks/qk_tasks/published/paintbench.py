@@ -91,6 +91,7 @@ def _row(task: str, key: str, meta: Mapping[str, Any], source: Picture, answer: 
 
 
 def _verify_iou(sample: Sample, image: NDArray[np.uint8]) -> Verdict:
+    """PaintBench's IoU with the answer, at CIE76 5, must be at least 0.9. PaintBench itself reports IoU and no success."""
     assert sample.source is not None and sample.target is not None
     found = accuracies(sample.source, sample.target, image)
     iou = float(found.iou[THRESHOLD])
@@ -99,12 +100,13 @@ def _verify_iou(sample: Sample, image: NDArray[np.uint8]) -> Verdict:
         "edit": float(found.edit[THRESHOLD]),
         "preservation": float(found.preservation[THRESHOLD]),
     }
-    reason = "" if iou >= SUCCESS_IOU else f"IoU {iou:.2f} at CIE76 {THRESHOLD}, success begins at {SUCCESS_IOU}"
+    reason = "" if iou >= SUCCESS_IOU else f"not the answer: IoU {iou:.2f}, success begins at {SUCCESS_IOU}"
     return Verdict(success=not reason, reason=reason, details=details)
 
 
 def _verify_kept(sample: Sample, image: NDArray[np.uint8]) -> Verdict:
+    """At least 99 % of the picture must be kept, within CIE76 5. PaintBench does not score this task."""
     assert sample.source is not None and sample.target is not None
     kept = float(accuracies(sample.source, sample.target, image).preservation[THRESHOLD])
-    reason = "" if kept >= KEPT else f"{kept:.1%} of the picture is kept, success begins at {KEPT:.0%}"
+    reason = "" if kept >= KEPT else f"not kept: {1 - kept:.1%} of the picture differs"
     return Verdict(success=not reason, reason=reason, details={"preservation": kept})

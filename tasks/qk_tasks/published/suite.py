@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
 from abc import abstractmethod
@@ -20,6 +21,7 @@ from pydantic import JsonValue
 from qk_bench.errors import UsageError
 from qk_bench.interfaces import Suite, Task
 from qk_bench.records import Mask, RegionQuery, Sample, Verdict, pixels_digest
+from qk_bench.text import is_unicode
 from qk_tasks.masks import MaskProblemError
 from qk_tasks.published.files import BadItemError, Picture, existing_folder
 from qk_tasks.scenes.suite import region_query
@@ -44,6 +46,11 @@ class Row:
     target_caption: str = ""
     attributes: Mapping[str, JsonValue] = field(default_factory=dict)
 
+    def words(self) -> list[Any]:
+        """What is said of it beside its name, as JSON."""
+        told = [self.operation, self.cluster, self.source_caption, self.target_caption, dict(self.attributes)]
+        return [self.instruction, told]
+
 
 class PublishedTask(Task):
     """Rows of one kind of edit."""
@@ -52,8 +59,9 @@ class PublishedTask(Task):
 
     def __init__(self, suite: str, name: str, rows: list[Row], verify: Verify | None) -> None:
         self.suite, self.name, self.decides = suite, name, verify is not None
+        self.rule = inspect.getdoc(verify) or "" if verify else f"Not from the pixels: {suite} has no rule for that."
         self.operations = tuple(sorted({row.operation for row in rows}))
-        self.description = f"{len(rows)} items of {suite}, from your folder."
+        self.description = f"{len(rows)} item{'s' if len(rows) > 1 else ''} of {suite}, from your folder."
         self._rows, self._verify = rows, verify
 
     def size(self, split: str) -> int:
@@ -119,6 +127,7 @@ class PublishedSuite(Suite):
     """
 
     version = VERSION
+    own_size = True
     layout = ""  # what the folder should hold, for the message of one that does not
 
     def __init__(self, folder: str) -> None:
@@ -130,6 +139,8 @@ class PublishedSuite(Suite):
         for where, make in self.rows():
             try:
                 row = make()
+                if not is_unicode([row.key, *row.words()]):
+                    raise BadItemError("a text of it holds half of a surrogate pair")
                 if (row.task, row.key) in seen:
                     raise BadItemError(f"item {row.key!r} of {row.task} is there twice; the first one counts")
                 size = row.source.size()
@@ -169,9 +180,8 @@ class PublishedSuite(Suite):
         for rows in self._rows.values():
             for row in rows:
                 files: list[Any] = [p.stamp() for p in (row.source, row.target) if p]
-                words = [row.operation, row.cluster, row.source_caption, row.target_caption, dict(row.attributes)]
                 mask = self._masks.get((row.task, row.key))
-                whole.update(json.dumps([row.key, row.task, row.instruction, words, files, mask]).encode())
+                whole.update(json.dumps([row.key, row.task, *row.words(), files, mask]).encode())
         return whole.hexdigest()
 
 

@@ -148,6 +148,18 @@ def test_broken_files_of_the_holdout_are_named_and_the_rest_is_run(cli: Cli, tmp
     assert "Traceback" not in err and (tmp_path / "run" / "scores.parquet").is_file()
 
 
+def test_a_mask_that_is_torn_inside_is_named_and_the_rest_is_there(tmp_path: Path) -> None:
+    path = write(tmp_path) / "CelebAMask-HQ-mask-anno" / "0" / "00005_skin.png"
+    torn = bytearray(path.read_bytes())
+    torn[torn.index(b"IDAT") + 12] ^= 0xFF
+    path.write_bytes(torn)
+    (found,) = find_tasks([f"celeba-hq:{tmp_path}/background"])
+    assert list(found.suite.problems) == [
+        "celeba-hq, image 5: 00005_skin.png: corrupt or truncated image (SyntaxError)"
+    ]
+    assert [found.task.sample("test", index, SIDE).attributes["image"] for index in range(3)] == [4, 6, 7]
+
+
 def test_a_suites_digest_is_that_of_its_files_too(tmp_path: Path) -> None:
     before = find_tasks([f"celeba-hq:{write(tmp_path)}"])[0].suite.digest()
     assert find_tasks([f"celeba-hq:{tmp_path}"])[0].suite.digest() == before

@@ -338,15 +338,16 @@ def test_check_names_every_bad_item_and_a_run_leaves_them_out(tmp_path: Path, cl
         for change in bad.values():
             file.write(json.dumps({**good, **change}) + "\n")
         file.write("{not JSON\n")
+        file.write(json.dumps({**good, "id": "m", "instruction": "half of a pair \ud800"}) + "\n")
     code, out, err = cli("data", "check", folder)
     assert code == 1 and "Traceback" not in err
-    for words in (*bad, "line 17: is not a JSON object"):
+    for words in (*bad, "line 17: is not a JSON object", "line 18: is not a JSON object", "half of a surrogate pair"):
         assert words in out, words
-    assert "16 items; good: 3 test edit; 14 problems" in out
+    assert "16 items; good: 3 test edit; 15 problems" in out
     words = ("run", "--task", f"dataset:{folder}", "--model", "oracle", "--metric", "success", "--no-page")
     code, out, err = cli(*words, "--resolution", 128, "--out", tmp_path / "run")
     assert code == 5, err  # the three good ones are judged
-    assert err.count("left out: ") == 14 and "images/gone.png" in err
+    assert err.count("left out: ") == 15 and "images/gone.png" in err
     import pyarrow.parquet as pq
 
     assert len(pq.read_table(tmp_path / "run" / "scores.parquet")) == 3

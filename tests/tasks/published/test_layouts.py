@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness import make_spec
 from PIL import Image
 
 from qk_bench.errors import UsageError
+from qk_bench.manifest import RunSpec
 from qk_bench.plugins import find_tasks
 from tests.tasks.published import layouts
 
@@ -24,6 +26,15 @@ def test_paintbench_as_its_generator_writes_it(tmp_path: Path) -> None:
     assert sample.instruction == "Do recolor number 1."
     assert sample.target is not None and sample.edit_mask is not None and sample.source is not None
     assert sample.edit_mask.sum() == (sample.source != sample.target).any(axis=2).sum() > 0
+
+
+def test_own_sizes_are_said_and_leave_hashes_alone(tmp_path: Path) -> None:
+    spec = make_spec("no-op", task=f"paintbench:{layouts.paintbench(tmp_path)}", metrics=("success",))
+    assert spec.sizes == "own sizes"
+    stored = spec.model_dump(mode="json")
+    del stored["suites"][0]["own_size"]  # a run from before the field
+    assert RunSpec.model_validate(stored).digest() == spec.digest()
+    assert make_spec("no-op").sizes == "64 px"
 
 
 def test_paintbench_as_a_table_is_the_same(tmp_path: Path) -> None:
@@ -49,7 +60,9 @@ def test_paintbench_answer_succeeds_and_input_does_not(tmp_path: Path) -> None:
         sample = item.task.sample("test", 0, 64)
         assert sample.source is not None and sample.target is not None
         assert item.task.verify(sample, sample.target).success
-        assert item.task.verify(sample, sample.source).reason == "IoU 0.00 at CIE76 5, success begins at 0.9"
+        reason = item.task.verify(sample, sample.source).reason
+        assert reason == "not the answer: IoU 0.00, success begins at 0.9"
+        assert "IoU with the answer" in item.task.rule
 
 
 def test_magicbrush_turns_start_from_the_annotated_source(tmp_path: Path) -> None:
@@ -194,6 +207,17 @@ def test_each_bad_item_is_named_and_the_rest_is_there(tmp_path: Path) -> None:
         strict=True,
     ):
         assert f"recolor/{where}_input.png" in line and what in line, line
+
+
+def test_half_of_a_surrogate_pair_is_a_bad_item(tmp_path: Path) -> None:
+    layouts.imgedit(tmp_path)
+    items = json.loads((tmp_path / "basic_edit.json").read_text())
+    items["673"]["prompt"] = "make it \ud800 red"
+    (tmp_path / "basic_edit.json").write_text(json.dumps(items))
+    found = find_tasks([f"imgedit-bench:{tmp_path}"])
+    assert sum(item.task.size("test") or 0 for item in found) == 2
+    (said,) = found[0].suite.problems
+    assert "673" in said and "half of a surrogate pair" in said
 
 
 @pytest.mark.parametrize(

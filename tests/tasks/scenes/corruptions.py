@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from random import Random
 
@@ -344,7 +345,9 @@ def shifted_colour(image: Array, distance: float, rng: Random) -> Array:
     """The image moved by a ΔE (CIE76) in a random direction of L*a*b*."""
     way = np.array([rng.random() - 0.5 for _ in range(3)])
     lab = rgb2lab(image) + distance * way / np.linalg.norm(way)
-    return bytes_of(255 * np.clip(lab2rgb(lab), 0, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of colours outside of sRGB, which are clipped
+        return bytes_of(255 * np.clip(lab2rgb(lab), 0, 1))
 
 
 @wrong("background changed: ΔE 8 over 5 % of it")

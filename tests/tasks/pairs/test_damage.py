@@ -1,0 +1,74 @@
+"""A built data set that was damaged is told from a whole one, and a see-through insertion from an opaque one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness import Cli
+from qk_tasks.pairs import reader, verifier
+from qk_tasks.pairs.builder import Options, build
+from qk_tasks.pairs.check import check
+from qk_tasks.pairs.formats import Format
+
+from qk_bench.errors import UsageError
+
+from . import coco_folder
+
+FILES: dict[Format, str] = {
+    "parquet": "data/test-00001.parquet", "webdataset": "test-00001.tar", "imagefolder": "test/metadata.jsonl",
+}  # fmt: skip
+
+
+def options(form: Format = "parquet") -> Options:
+    return Options("coco-edits", resolution=128, shares=(0, 0, 1), form=form, photos_per_shard=2)
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return coco_folder.make(tmp_path_factory.mktemp("coco") / "coco", 4, 200, 150)
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_a_shard_that_is_gone_or_changed_is_named(form: Format, coco: Path, tmp_path: Path) -> None:
+    out, name = tmp_path / "pairs", FILES[form]
+    build(coco, out, options(form), note=lambda _: None)
+    assert not check(out).problems
+    shutil.copytree(out, tmp_path / "whole")
+    whole = (out / name).read_bytes()
+    if form == "imagefolder":  # its last line, which nothing else misses
+        (out / name).write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    else:
+        (out / name).unlink()
+    said = f"{name}: file: is {'not what the build wrote' if form == 'imagefolder' else 'missing'}"
+    assert [str(problem) for problem in check(out).problems] == [said]
+    with pytest.raises(UsageError, match=name):  # not "holds this data set already"
+        build(coco, out, options(form), note=lambda _: None)
+    changed = whole.replace(b"Attribution License", b"Attribution Licence")
+    assert changed != whole
+    (out / name).write_bytes(changed)
+    assert [str(problem) for problem in check(out).problems] == [f"{name}: file: is not what the build wrote"]
+
+
+def test_a_description_of_something_else_is_one_line(coco: Path, tmp_path: Path, cli: Cli) -> None:
+    build(coco, tmp_path / "pairs", options(), note=lambda _: None)
+    (tmp_path / "pairs" / "dataset.json").write_text('{"name": "mine", "plan": {"form": "parquet"}, "shards": [{}]}')
+    code, out, err = cli("data", "check", tmp_path / "pairs")
+    assert code == 1 and "dataset.json: file: does not describe a build: KeyError" in out and "Traceback" not in err
+
+
+@pytest.mark.parametrize("left", [0.4, 0.5])
+def test_an_insertion_that_is_see_through_does_not_pass(left: float, coco: Path, tmp_path: Path) -> None:
+    build(coco, tmp_path / "pairs", options(), note=lambda _: None)
+    inserts = [item for item in reader.read(tmp_path / "pairs").items if item.operation == "insert"]
+    assert len(inserts) >= 5
+    for item in inserts:
+        sample = reader.to_sample(item, "mine", "1", 0)
+        assert sample.source is not None and sample.target is not None and sample.edit_mask is not None
+        ghost = (left * sample.source + (1 - left) * sample.target).astype(np.uint8)
+        assert not verifier.verify(sample, ghost).success, item.id
+        plain = sample.target.copy()  # another object of the same colour
+        plain[sample.edit_mask] = np.median(plain[sample.edit_mask], axis=0)
+        assert verifier.verify(sample, plain).success, item.id
