@@ -1,12 +1,11 @@
 """Merges runs into boards: results that were made on the same samples and may stand in one table.
 
-A board is one suite (by the hash of its content), split and resolution. Where several runs hold the same model on the
+A board is one suite (by the hash of its content and the version of its verifier), split and resolution. Where several runs hold the same model on the
 same board, the newest stands on the board and the others are its earlier versions.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -58,11 +57,12 @@ class Scope:
 
 @dataclass
 class Board:
-    """Everything made on the same samples.
+    """Everything made on the same samples and judged by the same rules.
 
     Attributes:
         suite_ref: How the suite is named, to load it.
-        mark: The first digits of `digest`, where another board has the same name without it.
+        verifier: Version of the suite's verifier, as runs record it.
+        mark: What tells it from another board of the same name: the first digits of `digest`, the verifier, or both.
         tasks: The tasks of the entries.
         entries: Per model, in order of appearance, the versions on the board: one, or several that did different tasks.
         earlier: Per model, the versions that a newer run replaced, oldest first.
@@ -73,9 +73,11 @@ class Board:
     suite: str
     version: str
     digest: str
+    verifier: str
     suite_ref: str
     split: str
     resolution: int
+    own_size: bool = False
     mark: str = ""
     tasks: dict[str, TaskSpec] = field(default_factory=dict)
     metrics: dict[str, MetricColumn] = field(default_factory=dict)
@@ -89,13 +91,15 @@ class Board:
     def id(self) -> str:
         """Safe in file names and URLs."""
         name = f"{self.suite}-{self.version}-{self.split}-{self.resolution}"
-        return file_name(f"{name}-{self.mark}" if self.mark else name)
+        mark = self.mark.removeprefix("content ").replace(",", "").replace(" ", "-")
+        return file_name(f"{name}-{mark}" if mark else name)
 
     @property
     def title(self) -> str:
         """One line."""
-        content = f" (content {self.mark})" if self.mark else ""
-        return f"{self.suite} {self.version}{content}, {self.split} split, {self.resolution} px"
+        mark = f" ({self.mark})" if self.mark else ""
+        size = "own sizes" if self.own_size else f"{self.resolution} px"
+        return f"{self.suite} {self.version}{mark}, {self.split} split, {size}"
 
     @property
     def models(self) -> list[str]:
@@ -134,15 +138,15 @@ def make_boards(runs: Sequence[Run]) -> list[Board]:
     Args:
         runs: The runs, oldest first.
     """
-    boards: dict[tuple[str, str, str, int], Board] = {}
+    boards: dict[tuple[str, str, str, str, int], Board] = {}
     for run in reversed(runs):
         spec = run.manifest.spec
         scored = {tuple(row) for row in run.scores[["model", "suite", "task"]].drop_duplicates().to_numpy()}
         for suite in spec.suites:
-            key = (suite.name, suite.digest, spec.split, spec.resolution)
-            board = boards.setdefault(
-                key, Board(suite.name, suite.version, suite.digest, suite.ref, spec.split, spec.resolution)
-            )
+            content = (suite.digest, suite.verifier)
+            key = (suite.name, *content, spec.split, spec.resolution)
+            made = Board(suite.name, suite.version, *content, suite.ref, spec.split, spec.resolution, suite.own_size)
+            board = boards.setdefault(key, made)
             for column in (column for metric in spec.metrics for column in metric.columns):
                 board.metrics.setdefault(column.id, column)
             for model in spec.models:
@@ -150,11 +154,27 @@ def make_boards(runs: Sequence[Run]) -> list[Board]:
                 if own:
                     _place(board, Entry(run, model, tuple(own)))
     boards = {key: board for key, board in boards.items() if board.entries}
-    names = Counter(board.title for board in boards.values())
+    _mark(list(boards.values()))
     for board in boards.values():
-        board.mark = board.digest[:8] if names[board.title] > 1 else ""
         _fill(board)
-    return sorted(boards.values(), key=lambda b: (-len(b.scores), b.suite, b.version, b.split, b.resolution, b.digest))
+    return sorted(
+        boards.values(),
+        key=lambda b: (-len(b.scores), b.suite, b.version, b.split, b.resolution, b.digest, b.verifier),
+    )
+
+
+def _mark(boards: Sequence[Board]) -> None:
+    """Tell boards of one name apart by what they differ in."""
+    by_name: dict[str, list[Board]] = {}
+    for board in boards:
+        by_name.setdefault(board.title, []).append(board)
+    for alike in by_name.values():
+        for board in alike:
+            marks = [f"content {board.digest[:8]}"] if len({b.digest for b in alike}) > 1 else []
+            if len({b.verifier for b in alike}) > 1:
+                version, _, file = board.verifier.partition(" ")
+                marks.append(f"verifier {version or 'not recorded'}{f' of file {file[:8]}' if file else ''}")
+            board.mark = ", ".join(marks)
 
 
 def _place(board: Board, entry: Entry) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qk_bench import stats
+from qk_bench.compare.align import Entrant, Field
 from qk_bench.compare.engine import Question, compare
 from qk_bench.compare.records import ALL_TASKS, Comparison, Report
-from qk_bench.compare.scores import Entrant, Field, TaskScores, load_run
+from qk_bench.compare.scores import TaskScores, load_run
 from qk_bench.records import SUCCESS, MetricColumn
 from qk_leaderboard import scales
 from qk_leaderboard.boards import Board, Entry, Scope, rows_of

@@ -35,6 +35,9 @@ OUTPUTS_PER_PAGE: Final = 300
 FEW: Final = 2000
 """With no more outputs than this, starting processes takes longer than the work."""
 
+LARGE: Final = 128
+"""Pictures of more pixels a side are shown larger, and smoothed."""
+
 _CODES: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 SUCCEEDED, ABSENT, OTHER, OPEN = ".", "-", "_", "~"
 _REASONS: Final = 40
@@ -48,10 +51,14 @@ class Gallery:
     Attributes:
         examples: Per task, its first samples as they stand in the data pages.
         count: Number of samples.
+        unjudged: Why no output has a verdict, where all have the same reason; else empty.
+        size: How large pictures are shown at first, `s` or `m`.
     """
 
     examples: dict[str, list[dict[str, Any]]]
     count: int
+    unjudged: str = ""
+    size: str = "s"
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class _Table:
     seeds: list[int]
     metrics: list[str]
     values: NDArray[np.float64]  # (row, metric)
+    unjudged: str
 
 
 def write_gallery(board: Board, images: Path, data: Path, *, examples: int = 4) -> Gallery:
@@ -84,7 +92,8 @@ def write_gallery(board: Board, images: Path, data: Path, *, examples: int = 4) 
     found: dict[str, list[dict[str, Any]]] = {task: [] for task in board.tasks}
     for sample in _perform(jobs, len(table.rows)):
         found[sample["task"]].append(sample)
-    return Gallery(found, len(table.samples))
+    size = "m" if pd.to_numeric(table.rows["width"]).median() > LARGE else "s"
+    return Gallery(found, len(table.samples), table.unjudged, size)
 
 
 def _perform(jobs: Iterator[PageJob], outputs: int) -> list[dict[str, Any]]:
@@ -143,6 +152,10 @@ def _table(board: Board) -> _Table:
     verdicts, reasons = np.full(len(rows), np.nan), np.full(len(rows), "", dtype=object)
     verdicts[place[known]] = counted(success).to_numpy()[known]
     reasons[place[known]] = success["reason"].astype(str).to_numpy()[known]
+    answered = place[known][(rows["status"] == "ok").to_numpy()[place[known]]]
+    said, unjudged = set(reasons[answered]), ""
+    if len(said) == 1 and np.isnan(verdicts[answered]).all():
+        unjudged, reasons[answered] = said.pop(), ""  # said once, not at each output
     rows = rows.assign(success=verdicts, reason=reasons)
     values = np.full((len(rows), len(metrics)), np.nan)
     for number, metric in enumerate(metrics):
@@ -151,7 +164,7 @@ def _table(board: Board) -> _Table:
         known = place >= 0
         values[place[known], number] = own["value"].to_numpy(float, na_value=np.nan)[known]
     present = [m for m in range(len(metrics)) if not np.isnan(values[:, m]).all()]
-    return _Table(samples, rows, seeds, [metrics[m] for m in present], values[:, present])
+    return _Table(samples, rows, seeds, [metrics[m] for m in present], values[:, present], unjudged)
 
 
 def kind_of_reason(reason: str) -> str:
@@ -224,6 +237,7 @@ def _outputs(table: _Table, columns: dict[str, list[Any]], rows: range, folders:
     for row in rows:
         image, width, success = columns["image"][row], columns["width"][row], columns["success"][row]
         status = columns["status"][row]
+        values = tuple(None if v != v else float(f"{v:.4g}") for v in table.values[row].tolist())
         found.append(
             Output(
                 model=columns["model_number"][row],
@@ -234,7 +248,13 @@ def _outputs(table: _Table, columns: dict[str, list[Any]], rows: range, folders:
                 success=None if success != success else bool(success),
                 reason=(columns["reason"][row] if status == "ok" else columns["detail"][row]) or "",
                 folder=folders[columns["run"][row]],
-                values=tuple(None if v != v else float(f"{v:.4g}") for v in table.values[row].tolist()),
+                lead=_lead(table, values) if success != success and status == "ok" else "",
+                values=values,
             )
         )
     return tuple(found)
+
+
+def _lead(table: _Table, values: tuple[float | None, ...]) -> str:
+    """The first value of an output, with its metric's name."""
+    return next((f"{name} {v:g}" for name, v in zip(table.metrics, values, strict=True) if v is not None), "")

@@ -43,6 +43,7 @@ class Output:
     size: tuple[int, int] | None
     success: bool | None
     reason: str
+    lead: str  # a value to show where there is no verdict
     folder: Path
     values: tuple[float | None, ...]
 
@@ -86,6 +87,7 @@ def _sample(job: PageJob, answer: Answer) -> dict[str, Any]:
     if sample is not None:
         entry |= {
             "op": sample.operation,
+            "key": str(sample.attributes.get("key", "")),
             "text": sample.instruction,
             "source": _put(job.images, sample.source),
             "target": _put(job.images, sample.target),
@@ -118,13 +120,15 @@ def _output(job: PageJob, output: Output, sample: Sample | None, differences: _D
         entry["status"] = output.status.replace("_", " ")
     if output.reason:
         entry["why"] = output.reason
+    if output.lead:
+        entry["lead"] = output.lead
     if output.image is not None:
         data = _link(output.folder, output.image, job.images)
         if data is None:
             entry["why"] = "the stored image is missing or damaged"
             return entry
         entry["image"] = output.image
-        if sample is not None and output.size not in (None, (sample.width, sample.height)):
+        if output.size is not None and (sample is None or output.size != (sample.width, sample.height)):
             entry["size"] = output.size
         entry["diff"] = differences.of(output.image, data)
     if any(value is not None for value in output.values):

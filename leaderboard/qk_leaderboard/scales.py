@@ -67,10 +67,13 @@ def is_share(column: MetricColumn) -> bool:
 def scale_of(column: MetricColumn, estimates: Iterable[Estimate]) -> Scale:
     """The scale of one metric over the estimates of a table.
 
-    Shares have an axis of 0 to 100 %. Others span what is shown, ends included, with enough decimals for two digits of
-    a usual interval.
+    Shares have an axis of 0 to 100 %, but errors that all are below 10 % one that ends at 1, 2, 5 or 10 %. Others span
+    what is shown, ends included, with enough decimals for two digits of a usual interval.
     """
     if is_share(column):
+        ends = [v for e in estimates for v in (e.value, e.low, e.high) if math.isfinite(v)]
+        if column.direction == "lower" and 0 < max(ends, default=1.0) <= 0.1:
+            return Scale("%", 100.0, 2, 0.0, next(end for end in (0.01, 0.02, 0.05, 0.1) if max(ends) <= end))
         return Scale("%", 100.0, 1, 0.0, 1.0)
     values, widths = [], []
     for e in estimates:

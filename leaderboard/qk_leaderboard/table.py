@@ -138,7 +138,7 @@ def _listed(cell: Cell, *, failed: bool) -> str:
 
 def _ticks(scale: Scale) -> list[float]:
     if scale.unit == "%":
-        return [0.0, 0.25, 0.5, 0.75, 1.0]
+        return [share * scale.high for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     step = scales.nice_step(scale.high - scale.low)
     first = math.ceil(scale.low / step - 1e-9)
     ticks = [step * k for k in range(first, math.floor(scale.high / step + 1e-9) + 1)]
@@ -147,7 +147,7 @@ def _ticks(scale: Scale) -> list[float]:
 
 def _tick_decimals(scale: Scale) -> int:
     if scale.unit == "%":
-        return 0
+        return 0 if scale.high == 1.0 else 2
     step = scales.nice_step(scale.high - scale.low)
     return max(0, -math.floor(math.log10(step) + 1e-9))
 

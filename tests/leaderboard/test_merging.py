@@ -58,6 +58,17 @@ def test_suites_of_one_name_and_other_content_are_told_apart(tmp_path: Path) -> 
         assert task in (tmp_path / "site" / "tasks" / f"scenes-1-test-64-{digest}-{task}.html").read_text()
 
 
+def test_what_two_verifiers_judged_is_joined_by_no_line(tmp_path: Path) -> None:
+    scores = {"removal": simulate(30, {"m": 0.9, "n": 0.5})}
+    runs = [simulated(tmp_path / f"v{version}", scores, verifier=version) for version in ("", "1", "2")]
+    boards = make_boards(read_runs(runs))
+    assert not any(board.earlier for board in boards)
+    assert sorted(board.title for board in boards) == [
+        f"scenes 1 (verifier {version}), test split, 64 px" for version in ("1", "2", "not recorded")
+    ]
+    assert len({board.id for board in boards}) == 3
+
+
 def test_a_newer_version_on_fewer_tasks_leaves_no_task_without_a_model(tmp_path: Path) -> None:
     older = simulated(tmp_path / "older", {t: simulate(30, {"m": 0.5, "n": 0.4}) for t in ("removal", "insertion")})
     newer = simulated(

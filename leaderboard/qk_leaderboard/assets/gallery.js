@@ -63,6 +63,8 @@
 
   // Cards -------------------------------------------------------------------------------------------------------------
 
+  const large = (item) => Boolean(item.size) && Math.max(...item.size) > 128;
+
   function picture(sha, alt, size) {
     return qk.make("img", { class: "pixels", src: image(sha), alt, width: size[0], height: size[1], loading: "lazy", decoding: "async" });
   }
@@ -86,7 +88,8 @@
     if (output.diff) stack.append(qk.make("img", { class: "diff pixels", src: `data:image/png;base64,${output.diff}`, alt: "" }));
     stack.addEventListener("click", () => show(place.get(item.id), output.m, output.s));
     const caption = qk.make("figcaption", {}, qk.make("bdi", { class: "who" }, name), " ", verdict(output));
-    if (output.why) caption.append(qk.make("span", { class: "why" }, qk.make("bdi", {}, output.why)));
+    const said = output.why || output.lead;
+    if (said) caption.append(qk.make("span", { class: "why" }, qk.make("bdi", {}, said)));
     return qk.make("figure", {}, stack, caption);
   }
 
@@ -96,10 +99,10 @@
     const strip = qk.make("div", { class: "strip" });
     for (const name of ["source", "target"]) if (item[name]) strip.append(given(item, name));
     for (const output of item.outputs) if (output.s === seed) strip.append(shot(item, output));
-    return qk.make("article", { class: "sample", tabIndex: -1, "data-sample": item.id },
+    return qk.make("article", { class: large(item) ? "sample large" : "sample", tabIndex: -1, "data-sample": item.id },
       qk.make("header", {},
         qk.make("h3", {}, qk.make("bdi", {}, item.text || item.id)),
-        qk.make("p", { class: "about" }, link, item.op ? ` · ${item.op}` : "")),
+        qk.make("p", { class: "about" }, link, ...[item.op, item.key].filter(Boolean).flatMap((word) => [" · ", qk.make("bdi", {}, word)]))),
       strip);
   }
 
@@ -131,7 +134,7 @@
     const at = outputs.findIndex((o) => o.m === model && o.s === wantedSeed);
     open = { n, item, at: at >= 0 ? at : Math.max(0, outputs.findIndex((o) => o.image && !index.models[o.m].role)) };
     $("detail-title").replaceChildren(qk.make("bdi", {}, item.text || item.id));
-    $("detail-about").textContent = [item.id, item.task, item.op].filter(Boolean).join(" · ");
+    $("detail-about").textContent = [item.id, item.task, item.op, item.key].filter(Boolean).join(" · ");
     const names = index.metrics;
     $("outputs").tHead.replaceChildren(qk.make("tr", {}, ...["Model", "Seed", "Verdict", "Reason", ...names].map((text, k) =>
       qk.make("th", { scope: "col", class: k === 1 || k > 3 ? "num" : "" }, text))));
@@ -165,6 +168,7 @@
     const diff = $("detail-diff").checked && output.diff;
     set($("difference"), diff ? `data:image/png;base64,${output.diff}` : "", "difference picture");
     $("compare").classList.toggle("with-diff", Boolean(diff));
+    $("compare").classList.toggle("large", large(item));
     $("right-name").replaceChildren("right: ", qk.make("bdi", {}, index.models[output.m].name), ` seed ${output.s}`);
     remember();
   }
@@ -178,7 +182,7 @@
 
   // State -------------------------------------------------------------------------------------------------------------
 
-  const defaults = { task: "", a: "", is: "", b: "", isb: "", q: "", size: "s" };
+  const defaults = { task: "", a: "", is: "", b: "", isb: "", q: "", size: cards.dataset.size };
   function remember() {
     const state = Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, form[name].value === value ? "" : form[name].value]));
     state.seed = Number(form.seed.value) === index.seeds[0] ? "" : form.seed.value;

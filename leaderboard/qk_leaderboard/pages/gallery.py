@@ -18,6 +18,7 @@ def write(site: Site) -> None:
             title="Gallery",
             board=board,
             count=scales.count(gallery.count),
+            gallery=gallery,
             galleries=links,
             labels=list(LABELS.values()),
             models=[site.model(board, name) for name in board.models],

@@ -60,6 +60,7 @@ def _results(site: Site, board: Board, name: str) -> dict[str, Any]:
         "throughput": scales.significant(cost.throughput) if cost else scales.MISSING,
         "peak": f"{cost.peak_bytes / 2**20:,.0f}".replace(",", "\u202f") if cost and cost.peak_bytes else "",
         "gallery": site.gallery_href(board),
+        "unjudged": site.galleries[board.id].unjudged,
         "place": board.models.index(name),
         "runs": [{"label": entry.run.label, "anchor": anchor(entry.run)} for entry in board.entries[name]],
         "card": board.entry(name).card,

@@ -42,7 +42,7 @@ def _write_task(site: Site, board: Board, name: str, task: Task | None, samples:
         board=board,
         task=task,
         judged=_judged(task),
-        samples=scales.count(samples),
+        samples=f"{scales.count(samples)} sample{'s' if samples != 1 else ''}",
         spec=board.tasks[name],
         views=views,
         models={model: site.model(board, model) for model in board.models},
@@ -51,13 +51,14 @@ def _write_task(site: Site, board: Board, name: str, task: Task | None, samples:
         examples=site.galleries[board.id].examples[name],
         cards=[site.model(board, model) for model in board.models],
         gallery=site.gallery_href(board),
+        size=site.galleries[board.id].size,
         labels=list(LABELS.values()),
     )
 
 
 def _judged(task: Task | None) -> str:
-    """What the task says of its verifier: the docstring of `verify`, unless it is only inherited."""
-    text = type(task).verify.__doc__ if task else None
+    """What the task says of its verifier: its rule, or the docstring of `verify` unless it is only inherited."""
+    text = task.rule or type(task).verify.__doc__ if task else None
     return inspect.cleandoc(text).partition("\n\nArgs:")[0] if text else ""
 
 
