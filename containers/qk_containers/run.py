@@ -35,6 +35,8 @@ SYSTEM: Final = frozenset(
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 PATIENCE: Final = 3
 """The signal of this number kills, whatever the command does about signals."""
+KILLED: Final = 128 + signal.SIGKILL
+"""The exit code of what was ended by SIGKILL."""
 GPU_DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
@@ -104,11 +106,11 @@ def _follow(container: Container, job: Job) -> int:
         for pump in pumps:
             pump.join()
     container.reload()
+    mend = f"(give it more with --memory; it had {job.memory})"
     if container.attrs["State"].get("OOMKilled"):
-        print(
-            f"error: the command met its memory limit (give it more with --memory; it had {job.memory})",
-            file=sys.stderr,
-        )
+        print(f"error: the command met its memory limit {mend}", file=sys.stderr)
+    elif code == KILLED:  # what met its limit may end before the engine hears why: it then never says so
+        print(f"error: the command was killed: by a signal, or at its memory limit {mend}", file=sys.stderr)
     return code
 
 
