@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from qk_bench.claims.judge import judge
 from qk_bench.claims.load import installed, read
@@ -19,18 +19,27 @@ from qk_leaderboard.boards import make_boards
 from qk_leaderboard.gallery import write_gallery
 from qk_leaderboard.pages import claims as claims_page
 from qk_leaderboard.pages import compute, downloads, gallery, leaderboard, models, pairs, provenance, tasks, versions
+from qk_leaderboard.pictures import DrawnSamples
 from qk_leaderboard.reading import Run, read_runs
 from qk_leaderboard.site import PAGES, Site
 from qk_leaderboard.training import read_trainings
 
+if TYPE_CHECKING:
+    from qk_leaderboard.ahead import Ahead
+
 MARK: Final = "site.json"
+IMAGES: Final = "images"
 _DESCRIPTION: Final = {"format": "qk-bench site", "format_version": 1}
 
 
 def build_site(
-    run_dirs: Sequence[Path], out_dir: Path, training: Sequence[Path] = (), claims: Sequence[Path] = ()
+    run_dirs: Sequence[Path],
+    out_dir: Path,
+    training: Sequence[Path] = (),
+    claims: Sequence[Path] = (),
+    ahead: Ahead | None = None,
 ) -> Path:
-    """Write the site of runs into a folder; see `qk_leaderboard.build`."""
+    """Write the site of runs into a folder; see `qk_leaderboard.build`. `ahead` is what was drawn before, and is used up."""
     if not run_dirs:
         raise UsageError("a site needs at least one run")
     out = out_dir.absolute()
@@ -44,7 +53,9 @@ def build_site(
     with writing(out):
         try:
             temporary.mkdir(parents=True)
-            _write(Site(boards, temporary, trainings, reports))
+            if ahead is not None:
+                ahead.images.replace(temporary / IMAGES)
+            _write(Site(boards, temporary, trainings, reports), ahead.drawn if ahead else {})
             if out.exists():
                 _replace(out, temporary)
             else:
@@ -81,7 +92,7 @@ def _judged(runs: Sequence[Run], named: Sequence[Path]) -> list[ClaimReport]:
     ]
 
 
-def _write(site: Site) -> None:
+def _write(site: Site, drawn: DrawnSamples) -> None:
     assets = site.out / "assets"
     assets.mkdir()
     for item in sorted(files("qk_leaderboard").joinpath("assets").iterdir(), key=lambda item: item.name):
@@ -89,7 +100,7 @@ def _write(site: Site) -> None:
     data = site.out / "data"
     data.mkdir()
     for board in site.boards:
-        site.galleries[board.id] = write_gallery(board, site.out / "images", data / board.id)
+        site.galleries[board.id] = write_gallery(board, site.out / IMAGES, data / board.id, drawn)
     absent = set() if any(site.duels.values()) else {"pairs.html"}
     absent |= set() if versions.has_versions(site) else {"versions.html"}
     site.pages = {href for _, href in PAGES} - absent - (set() if site.claims else {"claims.html"})

@@ -193,6 +193,11 @@ def _row(point: Point) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def warm_up() -> None:
+    """Start what draws: the first chart waits for it, half a second."""
+    _draw({"mark": "point", "data": {"values": []}}, "", "", "")
+
+
 def _draw(spec: dict[str, Any], label: str, x_title: str, y_title: str) -> Markup:
     """Draw a chart. Titles are put in afterwards: Vega would build expressions, which are code, from what they say."""
     import vl_convert

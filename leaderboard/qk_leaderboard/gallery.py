@@ -27,7 +27,7 @@ from qk_bench.errors import QKBenchError
 from qk_bench.records import FAILURES, SUCCESS
 from qk_bench.run.environment import cores
 from qk_leaderboard.boards import Board
-from qk_leaderboard.pictures import Answer, Output, PageJob, write_page
+from qk_leaderboard.pictures import Answer, DrawnSamples, Output, PageJob, Place, write_page
 from qk_leaderboard.results import counted
 from qk_leaderboard.text import script
 
@@ -73,13 +73,14 @@ class _Table:
     unjudged: str
 
 
-def write_gallery(board: Board, images: Path, data: Path, *, examples: int = 4) -> Gallery:
+def write_gallery(board: Board, images: Path, data: Path, drawn: DrawnSamples, *, examples: int = 4) -> Gallery:
     """Write the images and data of a board's gallery.
 
     Args:
         board: The board.
         images: The site's image folder.
         data: Where the data files go.
+        drawn: What was drawn before, with its images in the image folder.
         examples: How many samples of each task to give back.
     """
     data.mkdir(parents=True, exist_ok=True)
@@ -90,18 +91,18 @@ def write_gallery(board: Board, images: Path, data: Path, *, examples: int = 4) 
     (data / "index.js").write_text(script("index", _index(board, table, per_page)))
     jobs = _jobs(board, table, per_page, images, data, examples)
     found: dict[str, list[dict[str, Any]]] = {task: [] for task in board.tasks}
-    for sample in _perform(jobs, len(table.rows)):
+    for sample in _perform(jobs, len(table.rows), drawn):
         found[sample["task"]].append(sample)
     size = "m" if pd.to_numeric(table.rows["width"]).median() > LARGE else "s"
     return Gallery(found, len(table.samples), table.unjudged, size)
 
 
-def _perform(jobs: Iterator[PageJob], outputs: int) -> list[dict[str, Any]]:
+def _perform(jobs: Iterator[PageJob], outputs: int, drawn: DrawnSamples) -> list[dict[str, Any]]:
     """Do the jobs, here or in processes of their own; give back the samples that are kept, in gallery order."""
     workers = min(cores(), 8)
-    if outputs <= FEW or workers == 1:
-        return [sample for job in jobs for sample in write_page(job)]
-    command = [sys.executable, "-m", "qk_leaderboard.pictures"]
+    if outputs - sum(len(sample.differences) for sample in drawn.values()) <= FEW or workers == 1:
+        return [sample for job in jobs for sample in write_page(job, drawn)]
+    command = [sys.executable, "-P", "-m", "qk_leaderboard.pictures"]
     with contextlib.ExitStack() as stack:
         pool = [
             stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
@@ -218,10 +219,8 @@ def _jobs(board: Board, table: _Table, per_page: int, images: Path, data: Path, 
     columns = {name: table.rows[name].tolist() for name in names}
     left = dict.fromkeys(board.tasks, examples)
     bounds = np.searchsorted(table.rows["sample"].to_numpy(), np.arange(len(table.samples) + 1))
-    make = partial(
-        PageJob, suite_ref=board.suite_ref, suite=board.suite, digest=board.digest, split=board.split,
-        resolution=board.resolution, images=images,
-    )  # fmt: skip
+    place = Place(board.suite_ref, board.digest, board.split, board.resolution)
+    make = partial(PageJob, images=images, suite=board.suite, place=place)
     for page, start in enumerate(range(0, len(table.samples), per_page)):
         answers = []
         for number in range(start, min(start + per_page, len(table.samples))):

@@ -8,12 +8,14 @@ was run, the page shows outputs without source and target.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import pickle
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,59 +62,124 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where samples come from: the suite as it was run."""
+
+    suite_ref: str
+    digest: str
+    split: str
+    resolution: int
+
+
+@dataclass(frozen=True)
 class PageJob:
     """One data page."""
 
     name: str
     path: Path
     images: Path
-    suite_ref: str
     suite: str
-    digest: str
-    split: str
-    resolution: int
+    place: Place
     answers: tuple[Answer, ...]
 
 
-def write_page(job: PageJob) -> list[dict[str, Any]]:
-    """Write one data page and its images; give back the samples that are to be kept."""
-    samples = [_sample(job, answer) for answer in job.answers]
+@dataclass
+class Drawn:
+    """What a gallery shows of a sample and of the outputs that were drawn: the images lie in its image folder.
+
+    Attributes:
+        entry: The sample's own part of its entry.
+        differences: Difference pictures as base64 by the hash of the output; empty where it cannot be told.
+    """
+
+    entry: dict[str, Any]
+    differences: dict[str, str] = field(default_factory=dict)
+
+    def covers(self, answer: Answer) -> bool:
+        """Whether nothing is left to draw."""
+        return all(output.image is None or output.image in self.differences for output in answer.outputs)
+
+
+DrawnSamples = Mapping[tuple[str, str, str], Drawn]
+"""By suite, task and id of the sample."""
+
+
+def write_page(job: PageJob, drawn: DrawnSamples) -> list[dict[str, Any]]:
+    """Write one data page and its images, but those that are drawn; give back the samples that are to be kept."""
+    samples = [_sample(job, answer, drawn) for answer in job.answers]
     job.path.write_text(script(job.name, samples))
     return [sample for sample, answer in zip(samples, job.answers, strict=True) if answer.keep]
 
 
-def _sample(job: PageJob, answer: Answer) -> dict[str, Any]:
-    sample = _draw(job, answer)
-    entry: dict[str, Any] = {"id": answer.id, "task": answer.task, "n": answer.index}
-    if sample is not None:
-        entry |= {
+def _sample(job: PageJob, answer: Answer, drawn: DrawnSamples) -> dict[str, Any]:
+    here = drawn.get((job.suite, answer.task, answer.id))
+    if here is None or not here.covers(answer):
+        pencil = Pencil(job.place, answer.task, answer.index, answer.id, job.images)
+        here = pencil.drawn
+        for output in answer.outputs:
+            if output.image is not None:
+                pencil.draw(output.folder, output.image)
+    return here.entry | {"outputs": [_output(output, here) for output in answer.outputs]}
+
+
+class Pencil:
+    """Draws one sample and the differences of its outputs.
+
+    Args:
+        place: The suite and how it was run.
+        task: Task of the sample.
+        index: Its index.
+        id: Its id; where the suite now has another sample there, outputs stand without source and target.
+        images: The gallery's image folder.
+    """
+
+    def __init__(self, place: Place, task: str, index: int, id: str, images: Path) -> None:
+        self._images = images
+        self._judge: Judge | None = None
+        self.drawn = Drawn({"id": id, "task": task, "n": index})
+        sample = _load(place, task, index)
+        if sample is None or sample.id != id:
+            return
+        self.drawn.entry |= {
             "op": sample.operation,
             "key": str(sample.attributes.get("key", "")),
             "text": sample.instruction,
-            "source": _put(job.images, sample.source),
-            "target": _put(job.images, sample.target),
-            "references": [_put(job.images, reference) for reference in sample.references],
+            "source": _put(images, sample.source),
+            "target": _put(images, sample.target),
+            "references": [_put(images, reference) for reference in sample.references],
             "size": [sample.width, sample.height],
         }
-    differences = _Differences(sample)
-    entry["outputs"] = [_output(job, output, sample, differences) for output in answer.outputs]
-    return entry
+        if sample.source is not None and sample.target is not None:
+            scale = min(1.0, MAX_DIFFERENCE_SIDE / max(sample.width, sample.height))
+            self._size = max(1, round(sample.width * scale)), max(1, round(sample.height * scale))
+            self._judge = Judge(resample(sample.source, *self._size), resample(sample.target, *self._size))
+
+    def draw(self, folder: Path, sha: str) -> None:
+        """Bring an output of a run into the image folder and draw its difference picture, where it can be told."""
+        if sha in self.drawn.differences:
+            return
+        png = _link(folder, sha, self._images)
+        if png is None:
+            return
+        difference = b""
+        if self._judge is not None:
+            difference = encode(self._judge.classify(resample(decode_png(png), *self._size)))
+        self.drawn.differences[sha] = base64.b64encode(difference).decode()
 
 
-def _draw(job: PageJob, answer: Answer) -> Sample | None:
-    suite = installed(job.suite_ref, job.digest)
-    task = suite.tasks.get(answer.task) if suite else None
-    if task is None:
+def _load(place: Place, task: str, index: int) -> Sample | None:
+    suite = installed(place.suite_ref, place.digest)
+    found = suite.tasks.get(task) if suite else None
+    if found is None:
         return None
     try:
-        sample = task.sample(job.split, answer.index, job.resolution)
+        return found.sample(place.split, index, place.resolution)
     except Exception as error:  # a plug-in's own code
-        print(f"{job.suite}/{answer.task}, sample {answer.index}: {one_line(error)}", file=sys.stderr)
+        print(f"{place.suite_ref}/{task}, sample {index}: {one_line(error)}", file=sys.stderr)
         return None
-    return sample if sample.id == answer.id else None
 
 
-def _output(job: PageJob, output: Output, sample: Sample | None, differences: _Differences) -> dict[str, Any]:
+def _output(output: Output, drawn: Drawn) -> dict[str, Any]:
     entry: dict[str, Any] = {"m": output.model, "s": output.seed}
     if output.success is not None:
         entry["ok"] = int(output.success)
@@ -123,38 +190,17 @@ def _output(job: PageJob, output: Output, sample: Sample | None, differences: _D
     if output.lead:
         entry["lead"] = output.lead
     if output.image is not None:
-        data = _link(output.folder, output.image, job.images)
-        if data is None:
+        difference = drawn.differences.get(output.image)
+        if difference is None:
             entry["why"] = "the stored image is missing or damaged"
             return entry
         entry["image"] = output.image
-        if output.size is not None and (sample is None or output.size != (sample.width, sample.height)):
+        if output.size is not None and list(output.size) != drawn.entry.get("size"):
             entry["size"] = output.size
-        entry["diff"] = differences.of(output.image, data)
+        entry["diff"] = difference
     if any(value is not None for value in output.values):
         entry["values"] = output.values
     return entry
-
-
-class _Differences:
-    """The difference pictures of one sample's outputs, each made once."""
-
-    def __init__(self, sample: Sample | None) -> None:
-        self._made: dict[str, str] = {}
-        self._judge: Judge | None = None
-        if sample is not None and sample.source is not None and sample.target is not None:
-            scale = min(1.0, MAX_DIFFERENCE_SIDE / max(sample.width, sample.height))
-            self._size = max(1, round(sample.width * scale)), max(1, round(sample.height * scale))
-            self._judge = Judge(resample(sample.source, *self._size), resample(sample.target, *self._size))
-
-    def of(self, sha: str, png: bytes) -> str:
-        """A difference picture as base64; empty where source or target is not known."""
-        if self._judge is None:
-            return ""
-        if sha not in self._made:
-            output = resample(decode_png(png), *self._size)
-            self._made[sha] = base64.b64encode(encode(self._judge.classify(output))).decode()
-        return self._made[sha]
 
 
 def _link(folder: Path, sha: str, images: Path) -> bytes | None:
@@ -188,12 +234,8 @@ def _put(images: Path, pixels: NDArray[np.uint8] | None) -> str | None:
         return None
     data = encode_png(pixels)
     sha = hashlib.sha256(data).hexdigest()
-    path = _place(images, sha)
-    if not os.path.exists(path):
-        temporary = f"{path}.{os.getpid()}"
-        with open(temporary, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
+    with contextlib.suppress(FileExistsError), open(_place(images, sha), "xb") as file:
+        file.write(data)
     return sha
 
 
@@ -209,7 +251,7 @@ def main() -> None:
             job = pickle.load(sys.stdin.buffer)
         except EOFError:
             break
-        kept += write_page(job)
+        kept += write_page(job, {})
     pickle.dump(kept, sys.stdout.buffer)
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import typer
 
+from qk_bench.cli.page import PageBuilder
 from qk_bench.cli.progress import make_reporter
 from qk_bench.errors import QKBenchError
 from qk_bench.manifest import RunSpec
 from qk_bench.run.environment import cores
 from qk_bench.run.execute import Options, execute
+from qk_bench.run.plan import segments_of
 from qk_bench.store import RunDirectory
 
 MAX_NAME: Final = 100  # characters of a default folder's name before the hash
@@ -51,31 +53,31 @@ def perform(
     """
     short = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:MAX_NAME].strip("-.")
     folder = out or Path("runs") / f"{short}-{spec.digest()[:8]}"
-    options = Options(
-        fresh=fresh,
-        max_failures=max_failures,
-        score_workers=score_workers or max(1, cores() - 1),
-        command=shlex.join(["qkbench", *sys.argv[1:]]),
-        unavailable_metrics=unavailable_metrics,
-        beside=partial(_load, page),
-    )
     for metric, mend in unavailable_metrics.items():
         print(f"metric {metric} is not computed: {mend}", file=sys.stderr)
-    try:
-        with make_reporter() as reporter:
-            result = execute(spec, folder, options, reporter)
-    except KeyboardInterrupt:
-        print(f"stopped; what is done is in {folder}: run the same command again to continue", file=sys.stderr)
-        raise typer.Exit(130) from None
-    from qk_bench.cli.page import build_page
-    from qk_bench.cli.tables import print_summary
-    from qk_bench.run.summary import summarise
+    with PageBuilder(folder, sum(map(len, segments_of(spec)))) if page else contextlib.nullcontext() as builder:
+        options = Options(
+            fresh=fresh,
+            max_failures=max_failures,
+            score_workers=score_workers or max(1, cores() - 1),
+            command=shlex.join(["qkbench", *sys.argv[1:]]),
+            unavailable_metrics=unavailable_metrics,
+            beside=builder.start if builder else lambda: None,
+        )
+        try:
+            with make_reporter() as reporter:
+                result = execute(spec, folder, options, reporter)
+        except KeyboardInterrupt:
+            print(f"stopped; what is done is in {folder}: run the same command again to continue", file=sys.stderr)
+            raise typer.Exit(130) from None
+        from qk_bench.cli.tables import print_summary
+        from qk_bench.run.summary import summarise
 
-    after(folder)
-    print_summary(summarise(RunDirectory(folder)), "table")
-    print(f"run: {folder}")
-    done = any(sum(counts.values()) for counts in result.manifest.counts.values())
-    built = build_page(folder, result.manifest.requests) if page and done else None
+        after(folder)
+        print_summary(summarise(RunDirectory(folder)), "table")
+        print(f"run: {folder}")
+        done = any(sum(counts.values()) for counts in result.manifest.counts.values())
+        built = builder.finish() if builder and done else None
     if built is not None:
         print(f"page: {built}")
     if result.load_failures:
@@ -93,11 +95,3 @@ def perform(
     if left_out:
         print(f"{left_out} item{'s' if left_out > 1 else ''} of the data left out, as listed above", file=sys.stderr)
     raise typer.Exit(5 if result.failures or left_out else 0)
-
-
-def _load(page: bool) -> None:
-    """Import what the end of a run needs while the model generates."""
-    if page:
-        from qk_bench.cli.page import find_builder
-
-        find_builder()

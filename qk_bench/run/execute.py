@@ -88,7 +88,7 @@ class Options:
     command: str = ""
     unavailable_metrics: dict[str, str] = field(default_factory=dict)
     beside: Callable[[], None] = lambda: None
-    """Called in a thread of its own once the first outcome is in: imports what is needed after the run."""
+    """Called once the first outcome is in: starts what goes on beside the run."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ class _Execution:
     def _emit(self, item: Item, answer: Answer, cost: Cost) -> None:
         """Store an answer: the image first, then the line that names it."""
         if not self.shown:  # the first answer: the worker has started, a core may be free
-            threading.Thread(target=self._warm_up, daemon=True).start()
+            threading.Thread(target=tables.warm_up, daemon=True).start()
         request, model, detail = item.request, item.segment.model.card.name, answer.detail
         image, width, height = None, None, None
         if answer.pixels is not None:
@@ -288,13 +288,10 @@ class _Execution:
         self.lacking[item.segment.number][block] -= 1
         if not self.lacking[item.segment.number][block]:
             self.ready.append((item.segment.number, block))
+        if not self.shown:
+            self.options.beside()
         if time.monotonic() - self.shown > 0.1:
             self._show(model)
-
-    def _warm_up(self) -> None:
-        with contextlib.suppress(Exception):  # what is missing will be reported where it is used
-            tables.warm_up()
-            self.options.beside()
 
     def _show(self, model: str) -> None:
         self.shown = time.monotonic()
