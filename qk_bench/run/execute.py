@@ -261,7 +261,7 @@ class _Execution:
     def _emit(self, item: Item, answer: Answer, cost: Cost) -> None:
         """Store an answer: the image first, then the line that names it."""
         if not self.shown:  # the first answer: the worker has started, a core may be free
-            threading.Thread(target=tables.warm_up, daemon=True).start()
+            threading.Thread(target=_warm_up, daemon=True).start()
         request, model, detail = item.request, item.segment.model.card.name, answer.detail
         image, width, height = None, None, None
         if answer.pixels is not None:
@@ -387,6 +387,13 @@ class _Execution:
     def _too_many_failures(self) -> bool:
         limit = self.options.max_failures
         return limit is not None and _failures(self.found.counts) >= limit
+
+
+def _warm_up() -> None:
+    """Import what the end of a run needs, so that nobody waits for it then."""
+    with contextlib.suppress(Exception):  # what is missing will be reported where it is used
+        tables.warm_up()
+        import qk_bench.run.summary  # noqa: F401
 
 
 def _failures(counts: Mapping[str, Mapping[str, int]]) -> int:
