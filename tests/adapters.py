@@ -86,3 +86,32 @@ class Metered(Painter):
             raise UnusableModelError("the credit is used up", "buy more")
         self.made += 1
         return super().generate(requests)
+
+
+class Miscounting(Painter):
+    """Tells what it used in `way`s that no manifest can hold."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.card = ModelCard(name="miscounting", version="1")
+
+    def usage(self) -> Any:
+        if self.way == "raise":
+            raise ValueError("no meter")
+        told = {"nan": {"cost": float("nan"), "calls": 1}, "text": {"cost": "3 $"}, "none": None}
+        return told[self.way]
+
+
+class InPlace(Painter):
+    """Draws on the source that it was handed."""
+
+    def __init__(self, batch_size: int = 1) -> None:
+        super().__init__(batch_size)
+        self.card = ModelCard(name="in-place", version="1", batch_size=batch_size, deterministic=True)
+
+    def paint(self, request: Request) -> Any:
+        assert request.source is not None
+        image = request.source
+        image //= 2
+        return image

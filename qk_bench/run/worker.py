@@ -8,6 +8,7 @@ Messages in: `Load`, then `Batch`es. Messages out: `Loaded` or `LoadFailed`, the
 from __future__ import annotations
 
 import gc
+import math
 import re
 import resource
 import sys
@@ -128,9 +129,7 @@ def main() -> None:
                 answer(value, black=_may_be_black(load.card, request))
                 for value, request in zip(result, batch.requests, strict=True)
             )
-        parent.send(
-            Answered(batch.number, answers, seconds, peak_memory(), _device_peak_memory(), size, dict(model.usage()))
-        )
+        parent.send(Answered(batch.number, answers, seconds, peak_memory(), _device_peak_memory(), size, _usage(model)))
 
 
 def _generate(model: Model, requests: tuple[Request, ...], size: int) -> tuple[list[Any] | Answer, int]:
@@ -159,11 +158,31 @@ def _in_calls_of(size: int, model: Model, requests: tuple[Request, ...]) -> list
     images: list[Any] = []
     for start in range(0, len(requests), size):
         call = requests[start : start + size]
-        made = list(model.generate(call + call[-1:] * (size - len(call))))
+        made = list(model.generate(tuple(_with_own_images(r) for r in call + call[-1:] * (size - len(call)))))
         if len(made) != size:
             return Answer("invalid_output", detail=f"returned {len(made)} outputs for {size} requests")
         images += made[: len(call)]  # what answers the padding is dropped
     return images
+
+
+def _with_own_images(request: Request) -> Request:
+    """The request with images that no other one shares: padding and the seeds of one sample repeat them.
+
+    A model that draws on its source would else draw on one image several times, how often depends on the batch.
+    """
+    references = tuple(image.copy() for image in request.references)
+    source = None if request.source is None else request.source.copy()
+    return request.model_copy(update={"source": source, "references": references})
+
+
+def _usage(model: Model) -> dict[str, float]:
+    """What the model says it has used, as far as it can be summed: answers are worth more than their book-keeping."""
+    try:
+        told = {folded(str(name)): float(amount) for name, amount in model.usage().items()}
+    except Exception as error:
+        print(f"usage cannot be read: {one_line(error)}", file=sys.stderr)
+        return {}
+    return {name: amount for name, amount in told.items() if math.isfinite(amount)}  # JSON has no others
 
 
 def _out_of_memory(error: BaseException) -> bool:

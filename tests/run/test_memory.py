@@ -15,7 +15,7 @@ from qk_bench.run.worker import answer
 from qk_bench.store import RunDirectory
 
 ADAPTERS = Path(__file__).parents[1] / "adapters.py"
-HUNGRY, UNLIT, METERED = (f"{ADAPTERS}:{name}" for name in ("Hungry", "Unlit", "Metered"))
+HUNGRY, UNLIT, METERED, MISCOUNTING = (f"{ADAPTERS}:{name}" for name in ("Hungry", "Unlit", "Metered", "Miscounting"))
 
 
 def session(out: Path, number: int = -1) -> dict[str, Any]:
@@ -80,6 +80,14 @@ def test_what_a_model_used_is_in_the_manifest_and_the_model_is_marked(tmp_path: 
     assert done.returncode == 0, done.stderr
     assert session(tmp_path / "run")["usage"] == {"metered": {"calls": 6}}
     assert "metered (unseeded)" in done.stdout
+
+
+@pytest.mark.parametrize(("way", "kept"), [("nan", {"calls": 1}), ("text", None), ("none", None), ("raise", None)])
+def test_use_that_no_manifest_can_hold_costs_no_answer(way: str, kept: dict[str, int] | None, tmp_path: Path) -> None:
+    result = run_spec(make_spec(MISCOUNTING, limit=3, arguments={MISCOUNTING: {"way": way}}), tmp_path / "run")
+    assert result.manifest.counts == {"miscounting": {"ok": 3}}
+    assert RunDirectory(tmp_path / "run").read_manifest() == result.manifest
+    assert session(tmp_path / "run")["usage"].get("miscounting") == kept
 
 
 def test_model_that_can_answer_nothing_more_leaves_its_requests_open(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from qk_bench.errors import DamagedRunError, UsageError
 from qk_bench.manifest import RunSpec, digest
 from qk_bench.store import OURS, RunDirectory
 
+IN_PLACE = f"{Path(__file__).parents[1] / 'adapters.py'}:InPlace"
 METRICS = (f"{YARDSTICKS}:Error", f"{YARDSTICKS}:Brightness")
 
 
@@ -127,6 +128,15 @@ def test_batch_size_of_a_model_does_not_change_its_images(tmp_path: Path) -> Non
     for size in (1, 4):
         run_spec(spec[size], tmp_path / str(size))
         images.append({line["sample_id"]: line["image"] for line in outcomes(tmp_path / str(size))})
+    assert images[0] == images[1]
+
+
+def test_model_that_draws_on_its_source_draws_on_it_once_whatever_shares_its_batch(tmp_path: Path) -> None:
+    images = []
+    for size in (1, 4):
+        spec = make_spec(IN_PLACE, arguments={IN_PLACE: {"batch_size": size}}, limit=5, seeds=(0, 1))
+        run_spec(spec, tmp_path / str(size))
+        images.append({(line["sample_id"], line["seed"]): line["image"] for line in outcomes(tmp_path / str(size))})
     assert images[0] == images[1]
 
 
