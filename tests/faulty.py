@@ -77,6 +77,11 @@ class Faulty(Painter):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if self.fault == "orphan":
+            if os.fork() == 0:
+                time.sleep(20)
+                os._exit(0)
+            os._exit(7)
         if self.fault == "hang":
             time.sleep(1000)
         if self.fault == "stdout":

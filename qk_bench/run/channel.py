@@ -88,6 +88,13 @@ class Child:
         if mask & selectors.EVENT_READ:
             self._read()
 
+    def check(self) -> None:
+        """Notice a death that the socket does not tell, because a process that the child has left behind holds it."""
+        if self._process.poll() is not None:
+            self._read()  # its last words
+            if self._socket.fileno() >= 0:
+                self._died()
+
     def _write(self) -> None:
         try:
             while self._outgoing:
@@ -169,9 +176,13 @@ class Loop:
 
     def poll(self, timeout: float | None) -> None:
         """Wait until something moves, at most `timeout` seconds."""
-        for key, mask in self._selector.select(timeout):
+        ready = self._selector.select(timeout)
+        for key, mask in ready:
             if key.fileobj in self._selector.get_map():  # not removed by an earlier one
                 key.data.pump(mask)
+        for child in () if ready else list(self._children):
+            if child in self._children:
+                child.check()
 
     def close(self) -> None:
         """Kill all children."""

@@ -121,6 +121,15 @@ def test_failure_is_a_null_with_its_name_and_counts_as_not_successful(tmp_path: 
     assert (one.estimate.n, one.estimate.value, one.without_value) == (9, 1.0, {"model_error": 1})
 
 
+def test_death_of_a_worker_is_noticed_though_a_process_that_it_started_lives_on(tmp_path: Path) -> None:
+    spec = make_spec(FAULTY, limit=5, arguments={FAULTY: {"fault": "orphan"}})
+    run_spec(spec, tmp_path / "run")
+    line = next(line for line in outcomes(tmp_path / "run") if line["sample_id"] == GUILTY)
+    assert (line["status"], line["detail"]) == ("model_error", "the worker left with exit code 7")
+    timings = map(json.loads, (tmp_path / "run" / "timings.jsonl").read_text().splitlines())
+    assert next(timing["seconds"] for timing in timings if timing["sample_id"] == GUILTY) < 15
+
+
 def test_what_a_model_prints_stays_out_of_our_output(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = [
