@@ -7,6 +7,7 @@ Records are frozen pydantic models. In memory images are numpy arrays; in JSON a
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -127,13 +128,18 @@ class Request(Record):
 class ModelCard(Record):
     """What a model adapter declares of itself. Everything in it is part of the cache key and of the manifest."""
 
-    name: str
+    name: str = Field(
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0][^\x00-\x1f\x7f-\x9f]*$",
+        description="what it is called wherever it appears: not empty, no control characters",
+    )
     version: str = Field(description="code version of the adapter; change it when its output changes")
     weights: str = Field(default="", description="sha256 of the weights, empty where there are none")
     arguments: dict[str, JsonValue] = Field(default_factory=dict, description="generation arguments")
     description: str = ""
     kinds: tuple[Kind, ...] = ("edit",)
-    batch_size: int = Field(default=1, ge=1, description="the fixed batch shape: every call gets this many requests")
+    batch_size: int = Field(
+        default=1, ge=1, le=4096, description="the fixed batch shape: every call gets this many requests"
+    )
     deterministic: bool = Field(default=False, description="true if the output does not depend on the seed")
     uses_region: bool = Field(default=False, description="true if the model wants the region query")
     privileged: bool = Field(default=False, description="true for controls, which see the answer")
@@ -144,6 +150,10 @@ class ModelCard(Record):
     def _consistent(self) -> ModelCard:
         if self.unseeded and self.deterministic:
             raise ValueError("a model that cannot be seeded is not deterministic")
+        try:
+            json.dumps(self.model_dump(), ensure_ascii=False, allow_nan=False).encode()
+        except ValueError:
+            raise ValueError("a card holds finite numbers and whole characters only: JSON has no others") from None
         return self
 
 

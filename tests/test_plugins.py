@@ -49,6 +49,12 @@ def test_file_is_loaded_without_touching_sys_path(tmp_path: Path, monkeypatch: p
     assert sys.path == before
 
 
+CARD = (
+    "from qk_baselines.controls import NoOp\nfrom qk_bench.records import ModelCard\n"
+    "class Mine(NoOp):\n    def __init__(self):\n        self.card = ModelCard({})\n"
+)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -69,6 +75,14 @@ def test_file_is_loaded_without_touching_sys_path(tmp_path: Path, monkeypatch: p
             "from qk_baselines.controls import NoOp\nclass Mine(NoOp):\n    def __init__(self):\n        1 / 0\n",
             "ZeroDivisionError",
         ),
+        (
+            CARD.format("name='a', version='1', arguments={'scale': float('inf')}"),
+            "finite numbers and whole characters",
+        ),
+        (CARD.format("name='a', version='1', description='\\ud800'"), "finite numbers and whole characters"),
+        (CARD.format("name='a\\x1b[31m', version='1'"), "name String should match pattern"),
+        (CARD.format("name=' ', version='1'"), "name String should match pattern"),
+        (CARD.format("name='a', version='1', batch_size=10**12"), "batch_size Input should be less than or equal"),
     ],
 )
 def test_broken_model_file_is_one_clear_line(
