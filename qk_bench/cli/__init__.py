@@ -6,9 +6,11 @@ instant; a verb imports what it needs when it runs.
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import typer
 
@@ -81,10 +83,12 @@ def _top(
 
 _MisuseError: type[Exception] = typer.BadParameter.__bases__[0]
 """What the parser raises for unknown options, missing values and the like."""
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
     """Run the command line: a user's mistake is one line on stderr and an exit code, never a traceback."""
+    _open_streams()
     try:
         _check_encoding(sys.argv[1:])
         code = app(standalone_mode=False, prog_name="qkbench")
@@ -96,9 +100,32 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         _leave("stopped", 130)
     except BrokenPipeError:  # the reader of our stdout, such as `head`, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again
+        _silence_stdout()
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _silence_stdout()
+        _leave(f"cannot write {error.filename or 'the output'}: {error.strerror} (free some space)", 2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """Make stdout and stderr fit to print to, whatever they are: closed, or of an encoding without arrows and lines."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass  # else the first file of a run that is opened becomes what libraries take for stdout
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (as long as the process)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _silence_stdout() -> None:
+    """Drop what is left to print: the flush at exit must not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _check_encoding(arguments: list[str]) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from qk_bench.records import SUCCESS
 from qk_bench.run.summary import ALL_TASKS, Line, Summary
-from qk_bench.text import markdown_safe, markdown_table
+from qk_bench.text import markdown_safe, markdown_table, plain
 from qk_bench.training import Table as TextTable
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def make_table(head: list[str], rows: list[list[str]]) -> Table:
     for name in head:
         table.add_column(escape(name))
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(plain(cell)) for cell in row))
     return table
 
 
@@ -227,7 +227,7 @@ def _print_table(summary: Summary) -> None:
         if rows:
             console.print(make_table(head, rows))
     for note in _notes(summary):
-        console.print(note, markup=False)
+        console.print(plain(note), markup=False)
 
 
 def print_tables(tables: list[TextTable], form: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from harness import FAULTY, PAINTER, SQUARES, Cli, qkbench
+from harness import FAULTY, PAINTER, SQUARES, Cli, command, qkbench
 
 from qk_bench import plugins
 from qk_bench.run.spec import make_metrics
@@ -48,6 +50,33 @@ def test_a_name_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert "is not UTF-8" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [
+        ("> /dev/full", 2, "error: cannot write the output: No space left on device (free some space)\n"),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_printed_is_no_traceback(redirection: str, code: int, said: str) -> None:
+    shell = f"{shlex.join(command('schema'))} {redirection}"
+    done = subprocess.run(shell, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+def test_errors_do_not_come_out_among_results_where_stderr_is_closed() -> None:
+    shell = f"{shlex.join(command('schema', 'Outcom'))} 2>&-"
+    done = subprocess.run(shell, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_terminal_without_arrows_and_lines_gets_what_it_can_show() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = qkbench("list", "metrics", env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "success" in done.stdout
 
 
 @pytest.mark.parametrize("what", ["models", "tasks", "metrics"])
