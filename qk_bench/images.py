@@ -6,19 +6,24 @@ alpha, expanding a palette, narrowing 16 bits) is a choice that changes scores a
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 MAX_PIXELS: Final = 8192 * 8192
 PNG_LEVEL: Final = 1  # speed over size: level 6 takes five times as long for a tenth less
 FILE_FORMATS: Final = ("PNG", "JPEG", "WEBP")
+_ORIENTATION: Final = 0x0112  # the EXIF tag: 1 is upright, 2 to 8 are turned or mirrored
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
 
@@ -52,7 +57,7 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
     """Read an image file made elsewhere.
 
     Raises:
-        ImageProblemError: Corrupt, truncated, too large, 16-bit, CMYK, palette, grey, alpha or animated.
+        ImageProblemError: Corrupt, truncated, too large, 16-bit, CMYK, palette, grey, alpha, animated or turned by EXIF.
         FileNotFoundError: There is no such file.
     """
     from PIL import Image, UnidentifiedImageError
@@ -70,6 +75,7 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
                 if "transparency" in image.info:
                     raise ImageProblemError("image with a transparent colour, expected RGB without alpha")
                 image.load()
+                _check_upright(image)
                 return np.ascontiguousarray(np.asarray(image, dtype=np.uint8))
         except (ImageProblemError, FileNotFoundError):
             raise
@@ -148,6 +154,15 @@ def _check_size(width: int, height: int) -> None:
         raise ImageProblemError(f"empty image of {width}x{height} pixels")
     if width * height > MAX_PIXELS:
         raise ImageProblemError(f"image of {width}x{height} pixels, more than {MAX_PIXELS} allowed")
+
+
+def _check_upright(image: Image.Image) -> None:
+    """Refuse what viewers show turned or mirrored: it would be judged otherwise than it looks."""
+    orientation = 1
+    with contextlib.suppress(Exception):  # EXIF that no viewer can read turns nothing
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    if orientation in range(2, 9):
+        raise ImageProblemError(f"image that EXIF (orientation {orientation}) says to turn, expected one stored upright")
 
 
 def _png_bit_depth(path: Path) -> int:

@@ -42,6 +42,9 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     rgb.save(put("transparent colour", "transparent colour"), transparency=(1, 2, 3))
     rgb.save(put("animated", "animated image of 2 frames"), save_all=True, append_images=[rgb.rotate(90)])
     rgb.save(put("animated webp", "animated image of 2 frames", "webp"), save_all=True, append_images=[rgb.rotate(90)])
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    rgb.save(put("turned", "EXIF (orientation 6) says to turn", "jpg"), exif=turned)
     rgb.save(put("other format", "not a readable PNG"), format="BMP")
     return made
 
