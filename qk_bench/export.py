@@ -155,7 +155,7 @@ def _put(folder: Path, name: str, data: bytes) -> str:
 def _description(folder: Path) -> dict[str, JsonValue] | None:
     try:
         data = json.loads((folder / DESCRIPTION).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) and data.get("format") == FORMAT else None
 
@@ -214,7 +214,7 @@ def read_export(folder: Path) -> Exported:
             same.add((row["split"], int(row["resolution"])))
             versions[row["suite"]] = row["suite_version"]
             ids[row["task"], int(row["index"])] = row["id"]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DamagedRunError(f"{places[0]} line {number} cannot be read: {error!r}") from None
     if len(same) != 1:
         raise DamagedRunError(f"{places[0]} names {len(same) or 'no'} pairs of split and resolution, expected one")

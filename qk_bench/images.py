@@ -162,7 +162,9 @@ def _check_upright(image: Image.Image) -> None:
     with contextlib.suppress(Exception):  # EXIF that no viewer can read turns nothing
         orientation = image.getexif().get(_ORIENTATION, 1)
     if orientation in range(2, 9):
-        raise ImageProblemError(f"image that EXIF (orientation {orientation}) says to turn, expected one stored upright")
+        raise ImageProblemError(
+            f"image that EXIF (orientation {orientation}) says to turn, expected one stored upright"
+        )
 
 
 def _png_bit_depth(path: Path) -> int:

@@ -19,6 +19,7 @@ from qk_bench.store import (
     JOURNAL,
     OUTCOMES,
     SCORES,
+    LineFile,
     RunDirectory,
     read_lines,
     write_atomically,
@@ -135,10 +136,11 @@ def set_aside(run: RunDirectory, found: Inspection) -> None:
     for offset, line in read_lines(run.path / OUTCOMES):
         (dropped if offset in bad else kept).append(line)
     if dropped:
-        with (run.path / DROPPED).open("ab") as file:
-            file.writelines(line.rstrip(b"\n") + b"\n" for line in dropped)
+        file = LineFile(run.path / DROPPED)
+        for line in dropped:
+            file.append(line.rstrip(b"\n"))
+        file.close()
     write_atomically(run.path / OUTCOMES, b"".join(kept))
     for sha in found.corrupt:
         run.image_path(sha).unlink(missing_ok=True)
-    for name in (SCORES, AGGREGATES, JOURNAL) if found.problems else (SCORES, AGGREGATES):
-        (run.path / name).unlink(missing_ok=True)
+    run.remove(SCORES, AGGREGATES, *([JOURNAL] if found.problems else []))

@@ -190,8 +190,8 @@ class Timing(Record):
     task: str
     sample_id: str
     seed: int
-    seconds: float = Field(description="inside the adapter, for the whole batch")
-    requests: int = Field(description="requests of the batch that were not padding")
+    seconds: float = Field(ge=0, lt=1e9, description="inside the adapter, for the whole batch")
+    requests: int = Field(ge=1, description="requests of the batch that were not padding")
     peak_memory_bytes: int | None = Field(description="of the worker process so far")
     device_peak_memory_bytes: int | None = Field(default=None, description="of the accelerator so far")
 

@@ -13,7 +13,7 @@
     unexpected.txt       of a scored folder: files that belong to no request, if any
 
 An image is renamed into place before the line that names it is appended, and a line is one `write` to a file opened
-with O_APPEND: a killed process loses at most the request in flight. Nothing is synced per line. A kill or a full disk
+with O_APPEND (and never through a symbolic link, which may lead out of the folder): a killed process loses at most the request in flight. Nothing is synced per line. A kill or a full disk
 does not lose what `write` has accepted; only a power cut can, and what it takes shows as damage when the run is opened,
 because every image is named by its hash. Files are synced once, when a session ends.
 """
@@ -117,7 +117,7 @@ class LineFile(LineReader):
 
     def __init__(self, path: Path) -> None:
         with writing(path):
-            super().__init__(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            super().__init__(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW)
         self.size = os.fstat(self._fd).st_size
 
     def append(self, line: bytes) -> int:
@@ -156,14 +156,21 @@ class LineFile(LineReader):
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The (offset, line) of each line of a file; the last one may be torn: it then has no line end."""
-    if not path.exists():
-        return
+    """The (offset, line) of each line of a file; the last one may be torn: it then has no line end.
+
+    Raises:
+        DamagedRunError: It is there, but cannot be read.
+    """
     offset = 0
-    with path.open("rb") as file:
-        for line in file:
-            yield offset, line
-            offset += len(line)
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                yield offset, line
+                offset += len(line)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DamagedRunError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 class RunDirectory:
@@ -196,6 +203,8 @@ class RunDirectory:
         if self.fresh:
             self._clear()
         with writing(self.path):
+            if (self.path / IMAGES / ".tmp").is_symlink():  # what is left over in it would not be ours
+                (self.path / IMAGES / ".tmp").unlink()
             (self.path / IMAGES / ".tmp").mkdir(parents=True, exist_ok=True)
             (self.path / LOGS).mkdir(exist_ok=True)
         temporary = [path for name in OURS for path in self.path.glob(f".{name}.*tmp")]
@@ -232,7 +241,7 @@ class RunDirectory:
 
         path = self.path / LOCK
         with writing(path):
-            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -256,6 +265,12 @@ class RunDirectory:
                 shutil.rmtree(entry)
             elif name != LOCK:
                 entry.unlink(missing_ok=True)
+
+    def remove(self, *names: str) -> None:
+        """Delete files of the run that are there."""
+        for name in names:
+            with writing(self.path / name):
+                (self.path / name).unlink(missing_ok=True)
 
     def put_image(self, png: bytes) -> str:
         """Store an encoded output and give its sha256."""
@@ -325,7 +340,7 @@ class RunDirectory:
             data = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DamagedRunError(f"{path} cannot be read: {error}", "restore it, or start over with --fresh") from None
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise DamagedRunError(f"{path} is not the manifest of a run")

@@ -41,6 +41,14 @@ class Raises(SampleMetric):
         return [(Value(float("nan")) if item.sample.index % 3 == 1 else Value(2.0),) for item in items]
 
 
+class Garbled(Raises):
+    """Gives what no table can hold: in turn no Value, no number and no Unicode."""
+
+    def compute(self, items: Sequence[Scored]) -> list[tuple[Value, ...]]:
+        given = (0.5, Value("0.5 dB"), Value(None, "half a \ud83d"))  # type: ignore[arg-type]
+        return [(given[item.sample.index % 3],) for item in items]  # type: ignore[misc]
+
+
 class Brightness(SetMetric):
     """Mean of all pixels of a set."""
 
@@ -67,3 +75,12 @@ class Asked(SetMetric):
     def compute(self, items: Iterator[Scored | Sample]) -> tuple[SetValue, ...]:
         samples = {item.id if isinstance(item, Sample) else item.sample.id for item in items}
         return (SetValue(float(len(samples)), None, None, len(samples)),)
+
+
+class GarbledSet(SetMetric):
+    """Gives what no table can hold."""
+
+    columns = (MetricColumn(id="garbled", direction="none"),)
+
+    def compute(self, items: Iterator[Scored]) -> tuple[SetValue, ...]:
+        return (SetValue("many", None, None, 0),)  # type: ignore[arg-type]

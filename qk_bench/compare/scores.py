@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qk_bench.errors import DamagedRunError, UsageError
-from qk_bench.manifest import Manifest
+from qk_bench.manifest import Aggregate, Manifest
 from qk_bench.records import FAILURES, SUCCESS, MetricColumn, ModelCard
 from qk_bench.stats import cluster_codes
 from qk_bench.store import AGGREGATES, OUTCOMES, SCORES, RunDirectory, read_lines
@@ -197,9 +197,14 @@ def _task(
 def _aggregates(path: Path) -> tuple[dict[str, Any], ...]:
     if not path.is_file():
         return ()
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return tuple(pq.read_table(path).to_pylist())
+    try:
+        rows = pq.read_table(path, columns=[*Aggregate.model_fields]).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedRunError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    return tuple(rows)
 
 
 def image_hashes(run: Run, model: str) -> dict[tuple[str, str, str, int], str]:

@@ -86,7 +86,7 @@ def admit(
         manifest = manifest.model_copy(update={"status": "partial"})
         if names:
             run.close_files()
-            (run.path / JOURNAL).unlink(missing_ok=True)
+            run.remove(JOURNAL)
             run.open_files()
             changes = ", ".join(f"{name} {before.get(name)} → {code.get(name)}" for name in names)
             note(f"since the last session: {changes}; its outcomes are kept, and scored again")

@@ -159,8 +159,7 @@ class _Execution:
         self._count_blocks()
         earlier = self.earlier = manifest.sessions if manifest else ()
         self._write_manifest("running", earlier, self._session())
-        for stale in (SCORES, AGGREGATES):
-            (self.run.path / stale).unlink(missing_ok=True)
+        self.run.remove(SCORES, AGGREGATES)
         self.reporter.planned(self._estimate())
         self.loop = Loop()
         self.pool = ScorePool(self.loop, self.options.score_workers, self.spec, self.run.path, self._on_scored)

@@ -3,7 +3,8 @@
 A block of outcomes becomes one line of the journal (`scores.jsonl`):
 
     {"segment": 0, "block": 3, "outcomes": "<sha256 of its outcome lines>",
-     "items": [{"sample_id", "operation", "cluster", "seed", "scores": [[value, status, reason], …]}, …]}
+     "items": [{"sample_id", "operation", "cluster", "seed", "scores": [[value, status, reason], …]}, …],
+     "digest": "<sha256 of the rest>"}
 
 with one entry of `scores` per column of `columns_of`.
 """
@@ -20,13 +21,14 @@ from typing import Any
 from qk_bench.errors import DamagedRunError, QKBenchError, one_line
 from qk_bench.images import resample
 from qk_bench.interfaces import Metric, SampleMetric, Scored, SetMetric, SetValue, Task, Value
-from qk_bench.manifest import MetricSpec, RunSpec, canonical
+from qk_bench.manifest import MetricSpec, RunSpec, canonical, digest
 from qk_bench.metrics.success import Success
 from qk_bench.plugins import load_metric, load_suite
 from qk_bench.records import Kind, MetricColumn, Outcome, Sample, ScoreStatus
 from qk_bench.run.plan import SampleReader, Segment, card_digest, noise_seed, outcome_key
 from qk_bench.safe_read import WeightsError
 from qk_bench.store import RunDirectory
+from qk_bench.text import plain
 
 Cell = tuple[float | None, ScoreStatus, str]
 """Value, status and reason."""
@@ -94,7 +96,8 @@ class Scorer:
             }
             for entry, row in zip(entries, scores, strict=True)
         ]
-        return canonical({"segment": segment.number, "block": number, "outcomes": lines_digest(lines), "items": items})
+        entry = {"segment": segment.number, "block": number, "outcomes": lines_digest(lines), "items": items}
+        return canonical({**entry, "digest": digest(entry)})
 
     def whole_set(self, metric: MetricSpec, lines: Iterator[bytes]) -> list[tuple[SetValue, ScoreStatus]]:
         """The (value, status) of each column of a set metric over the outcomes of a segment."""
@@ -115,6 +118,7 @@ class Scorer:
             values = list(judge.compute(items()))
             if len(values) != len(metric.columns):
                 raise ValueError(f"gave {len(values)} values for {len(metric.columns)} columns")
+            values = [_readable_of_set(value) for value in values]
         except WeightsError as error:
             return [(SetValue(None, None, None, 0, self._give_up(metric, error)), "unavailable")] * len(metric.columns)
         except QKBenchError:
@@ -218,6 +222,7 @@ def compute_each(judge: SampleMetric, width: int, items: Sequence[Scored]) -> li
         values = judge.compute(items)
         if len(values) != len(items) or any(len(row) != width for row in values):
             raise ValueError(f"the metric must give {len(items)} rows of {width} values")
+        values = [tuple(_readable(value) for value in row) for row in values]
     except WeightsError:  # it would fail alike on every item
         raise
     except Exception as error:
@@ -227,10 +232,25 @@ def compute_each(judge: SampleMetric, width: int, items: Sequence[Scored]) -> li
     return values
 
 
+def _readable(value: Value) -> Value:
+    """A metric's value as a number and a line that every table can hold."""
+    if not isinstance(value, Value):
+        raise TypeError(f"the metric gave a {type(value).__name__}, not a Value")
+    number = None if value.value is None else float(value.value)
+    return Value(number, plain(str(value.reason)), value.status)
+
+
+def _readable_of_set(value: SetValue) -> SetValue:
+    if not isinstance(value, SetValue):
+        raise TypeError(f"the metric gave a {type(value).__name__}, not a SetValue")
+    value_, low, high = (None if number is None else float(number) for number in (value.value, value.low, value.high))
+    return SetValue(value_, low, high, int(value.n), plain(str(value.reason)), plain(str(value.id)))
+
+
 def _finite(value: Value) -> Cell:
     if value.value is None:
         return None, value.status, value.reason
-    number = float(value.value)
+    number = value.value
     return (None, "unavailable", value.reason or "not a number") if math.isnan(number) else (number, "ok", value.reason)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from qk_bench.errors import DamagedRunError
 from qk_bench.inspection import Inspection, inspect
-from qk_bench.manifest import Manifest, Timing
+from qk_bench.manifest import Aggregate, Manifest, Timing
 from qk_bench.metrics.efficiency import Efficiency, efficiency
 from qk_bench.run.cells import Cell, pooled
 from qk_bench.run.plan import segments_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ALL_TASKS: Final = "all"
+_COLUMNS: Final = ["model", "suite", "task", "cluster", "metric", "value", "status"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _tables(run: RunDirectory, manifest: Manifest, found: Inspection) -> Iterato
     if SCORES in found.changed_files:
         return
     if (run.path / SCORES).exists():
-        yield from _read_table(run.path / SCORES)
+        yield from _read_table(run.path / SCORES, _COLUMNS)
     elif (run.path / JOURNAL).exists() and (run.path / OUTCOMES).exists():
         journal = Journal(run, segments_of(manifest.spec), found.offsets)
         outcomes, scores = LineReader(run.path / OUTCOMES), LineReader(run.path / JOURNAL)
@@ -116,20 +117,22 @@ def _tables(run: RunDirectory, manifest: Manifest, found: Inspection) -> Iterato
             scores.close()
 
 
-def _read_table(path: Path) -> Iterator[pa.Table]:
+def _read_table(path: Path, columns: Collection[str]) -> Iterator[pa.Table]:
     """A table of the run, piece by piece.
 
     Raises:
-        DamagedRunError: It cannot be read.
+        DamagedRunError: It cannot be read, or lacks a column.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
+            if lacking := set(columns) - set(file.schema_arrow.names):
+                raise DamagedRunError(f"{path} has no column {min(lacking)}", "run the command that made it again")
             for batch in file.iter_batches():
                 yield pa.Table.from_batches([batch])
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DamagedRunError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
 
 
@@ -138,7 +141,7 @@ def _cells(tables: Iterable[pa.Table]) -> dict[tuple[str, str], Cell]:
     cells: dict[tuple[str, str], Cell] = {}
     numbers: dict[tuple[str, str], int] = {}  # of clusters, which the tasks of a suite share
     for table in tables:
-        rows = table.select(["model", "suite", "task", "cluster", "metric", "value", "status"]).to_pydict()
+        rows = table.select(_COLUMNS).to_pydict()
         for model, suite, task, cluster, metric, value, status in zip(*rows.values(), strict=True):
             name = (model, f"{suite}/{task}")
             if name not in cells:
@@ -185,5 +188,5 @@ def _costs(run: RunDirectory, manifest: Manifest, found: Inspection) -> dict[str
 
 def _aggregates(run: RunDirectory) -> Iterator[dict[str, Any]]:
     if (run.path / AGGREGATES).exists():
-        for table in _read_table(run.path / AGGREGATES):
+        for table in _read_table(run.path / AGGREGATES, Aggregate.model_fields):
             yield from table.to_pylist()

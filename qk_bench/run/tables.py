@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from qk_bench.interfaces import SetValue
-from qk_bench.manifest import Aggregate, RunSpec
+from qk_bench.manifest import Aggregate, RunSpec, digest
 from qk_bench.records import ScoreStatus
 from qk_bench.run.plan import Segment
 from qk_bench.run.score import columns_of, lines_digest
@@ -51,9 +51,11 @@ class Journal:
         for offset, line in read_lines(self._run.path / JOURNAL):
             try:
                 entry = json.loads(line)
+                if entry.pop("digest") != digest(entry):
+                    continue
                 segment, block = self._segments[entry["segment"]], entry["block"]
                 lines = [outcomes.read(place) for place in self.places(segment, block) if place >= 0]
-            except (ValueError, LookupError, TypeError):
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 continue
             if len(lines) == len(segment.block(block)) and lines_digest(lines) == entry["outcomes"]:
                 self._offsets[segment.number][block] = offset

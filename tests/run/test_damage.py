@@ -8,11 +8,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from harness import FAULTY, PAINTER, SQUARES, Cli, as_interrupted, command, make_spec, outcomes, run_spec, same_results
 
 from qk_bench.errors import DamagedRunError, FullDiskError, UsageError
 from qk_bench.manifest import digest
+from qk_bench.run.score import lines_digest
 from qk_bench.store import RunDirectory
 
 
@@ -100,6 +103,89 @@ def test_image_that_an_outcome_names_outside_the_run_is_not_touched(out: Path, t
     with pytest.raises(DamagedRunError, match="line 8: not an outcome"):
         run_spec(make_spec(PAINTER, limit=100), out)
     assert mine.read_bytes() == b"mine"
+
+
+def replace_by_folder(name: str) -> Callable[[Path], object]:
+    def do(out: Path) -> None:
+        (out / name).unlink()
+        (out / name).mkdir()
+
+    return do
+
+
+def stop(out: Path) -> None:
+    """Make it a run that was stopped, whose tables nothing vouches for."""
+    run = RunDirectory(out)
+    manifest = run.read_manifest()
+    assert manifest is not None
+    run.write_manifest(manifest.model_copy(update={"status": "partial", "files": {}}))
+
+
+def forge_a_journal(out: Path) -> None:
+    lines = (out / "outcomes.jsonl").read_bytes().splitlines()[:64]
+    (out / "scores.jsonl").write_text(
+        json.dumps({"segment": 0, "block": 0, "outcomes": lines_digest(lines), "items": 5}) + "\n[]\n"
+    )
+
+
+def other_table(name: str) -> Callable[[Path], object]:
+    return lambda out: pq.write_table(pa.table({"a": [1]}), out / name)
+
+
+ODD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nested manifest": (lambda out: (out / "manifest.json").write_text("[" * 200_000), "manifest.json cannot be read"),
+    "folder for outcomes": (replace_by_folder("outcomes.jsonl"), "outcomes.jsonl cannot be read: Is a directory"),
+    "folder for timings": (replace_by_folder("timings.jsonl"), "timings.jsonl cannot be read: Is a directory"),
+    "other scores": (other_table("scores.parquet"), "scores.parquet has no column cluster"),
+    "other aggregates": (other_table("aggregates.parquet"), "aggregates.parquet has no column column"),
+}
+
+
+@pytest.mark.parametrize("damage", ODD)
+def test_stopped_run_with_something_else_in_place_of_a_file_is_one_line(damage: str, out: Path, cli: Cli) -> None:
+    do, said = ODD[damage]
+    stop(out)
+    do(out)
+    code, _, err = cli("show", out)
+    assert (code, err.count("\n")) == (3, 1)
+    assert said in err
+    code, _, err = cli("compare", out)
+    assert code in (2, 3)
+    assert err.count("\n") == 1
+
+
+def test_forged_line_of_the_journal_is_scored_again(whole: Path, out: Path, cli: Cli) -> None:
+    as_interrupted(out)
+    forge_a_journal(out)
+    code, shown, err = cli("show", out, "--format", "json")
+    assert (code, err, json.loads(shown)["scored"]) == (0, "", 0)
+    run_spec(make_spec(PAINTER, limit=100), out)
+    assert same_results(whole, out)
+
+
+def test_timings_that_cannot_be_are_left_out(out: Path, cli: Cli) -> None:
+    line = json.loads((out / "timings.jsonl").read_text().splitlines()[0])
+    odd = [{"requests": 0}, {"seconds": -1}, {"seconds": 1e308}, {"seconds": float("nan")}]
+    (out / "timings.jsonl").write_text("".join(json.dumps(line | change) + "\n" for change in [{}, *odd]))
+    code, shown, err = cli("show", out, "--format", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(shown)["models"][0]["efficiency"]["requests"] == 1
+
+
+@pytest.mark.parametrize("name", ["lock", "timings.jsonl", "dropped.jsonl", "images/.tmp"])
+def test_links_out_of_a_run_are_not_written_through(name: str, out: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes").write_text("mine, without an end of line")
+    link = out / name
+    if link.is_dir():
+        link.rmdir()
+    link.unlink(missing_ok=True)
+    link.symlink_to(mine if name.startswith("images") else mine / "notes")
+    tear(out)
+    with pytest.raises((UsageError, DamagedRunError)):
+        run_spec(make_spec(PAINTER, limit=100), out)
+    assert (mine / "notes").read_text() == "mine, without an end of line"
 
 
 @pytest.mark.parametrize("table", ["scores.parquet", "aggregates.parquet"])

@@ -53,6 +53,21 @@ def test_metric_that_fails_on_some_outputs_has_no_value_for_those_and_says_why(t
         assert (row["value"], row["status"], row["reason"]) == (value, status, reason)
 
 
+def test_values_that_no_table_can_hold_cost_their_metric_only(tmp_path: Path) -> None:
+    metrics = ("success", yardstick("Garbled"), yardstick("GarbledSet"))
+    assert run_spec(make_spec(PAINTER, metrics=metrics, limit=3), tmp_path / "run").manifest.status == "complete"
+    rows = scores(tmp_path / "run")
+    assert all(row["value"] is not None for row in rows if row["metric"] == "success")
+    assert [(row["value"], row["status"], row["reason"]) for row in rows if row["metric"] == "raises"] == [
+        (None, "unavailable", "metric failed: TypeError: the metric gave a float, not a Value"),
+        (None, "unavailable", "metric failed: ValueError: could not convert string to float: '0.5 dB'"),
+        (None, "unavailable", "half a \N{REPLACEMENT CHARACTER}"),
+    ]
+    (row,) = pq.read_table(tmp_path / "run" / "aggregates.parquet").to_pylist()
+    assert (row["value"], row["status"]) == (None, "unavailable")
+    assert row["reason"].startswith("metric failed: ValueError")
+
+
 def test_metric_that_cannot_run_here_is_named_with_its_mend_and_the_rest_goes_on(tmp_path: Path, cli: Cli) -> None:
     words = ("run", "--task", f"{SQUARES}/recolour", "--model", "oracle", "--limit", "5", "--out", tmp_path / "run")
     code, out, err = cli(*words, "--metric", yardstick("Unavailable"), "--metric", yardstick("Raises"))
