@@ -213,6 +213,25 @@ def test_check_passes_what_is_right_and_fails_what_is_not(cli: Cli, tmp_path: Pa
     assert err.startswith("error: the first samples of squares/recolour differ in size")
 
 
+def test_sheet_that_cannot_be_written_is_one_line(tmp_path: Path, cli: Cli) -> None:
+    code, _, err = cli("sheet", "no-op", "--task", f"{SQUARES}/recolour", "--limit", "1", "--out", tmp_path)
+    assert (code, err) == (2, f"error: cannot write {tmp_path}: Is a directory\n")
+
+
+@pytest.mark.parametrize("fault", ["raise", "count", "grey", "none", "refused"])
+def test_sheet_shows_what_a_model_does_wrong(fault: str, tmp_path: Path, cli: Cli) -> None:
+    words = ["sheet", FAULTY, "--model-arg", f"fault={fault}", "--task", f"{SQUARES}/recolour", "--limit", "5"]
+    code, out, err = cli(*words, "--out", tmp_path / "sheet.png")
+    assert (code, out, err) == (0, f"{tmp_path / 'sheet.png'}: 5 samples\n", "")
+
+
+def test_sheet_of_a_model_without_weights_is_one_line(tmp_path: Path, cli: Cli) -> None:
+    words = ["sheet", FAULTY, "--model-arg", "fault=setup", "--task", f"{SQUARES}/recolour", "--limit", "1"]
+    code, _, err = cli(*words, "--out", tmp_path / "sheet.png")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: model faulty-setup cannot be used: FileNotFoundError")
+
+
 def test_doctor_says_what_is_there_and_how_to_mend_the_rest(cli: Cli) -> None:
     code, out, _ = cli("doctor")
     assert code == 0
