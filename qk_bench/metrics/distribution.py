@@ -6,9 +6,8 @@ included, each counted once however many seeds there are; the id says so.
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qk_bench.interfaces import Scored, SetMetric, SetValue
-from qk_bench.metrics.features import FeatureReader, Features, FeatureStore
+from qk_bench.metrics.features import FeatureReader, Features, FeatureStore, statistic_hash
 from qk_bench.metrics.inception import Inception
 from qk_bench.metrics.intervals import (
     FEWEST_UNITS,
@@ -30,8 +29,6 @@ from qk_bench.metrics.intervals import (
 from qk_bench.metrics.requirements import available
 from qk_bench.metrics.resize import Resize
 from qk_bench.records import MetricColumn, Sample
-
-_REVISION = 2  # of the statistics: raise it when one changes its value, so that stored values are not used
 
 Statistic = Callable[[Features, Features], tuple[float, ...]]
 
@@ -67,6 +64,10 @@ class DistributionMetric(SetMetric):
     @abstractmethod
     def estimate(self, sets: Sets) -> tuple[tuple[float, ...], NDArray[np.float64]]:
         """The statistic, one value per column, and their standard errors, (columns,); none without subsets."""
+
+    def intervals(self, values: Sequence[float], errors: Sequence[float], sets: Sets) -> list[tuple[float, float]]:
+        """The intervals around the columns' values, from their standard errors."""
+        return [interval(v, e, sets.halves.degrees) for v, e in zip(values, errors, strict=True)]
 
     @property
     def columns(self) -> tuple[MetricColumn, ...]:
@@ -133,13 +134,12 @@ class DistributionMetric(SetMetric):
         halves = half_samples(strata, fewest=self.fewest) or HalfSamples([], 0, [])
         few = "" if halves.draws else f"no interval: {self._why_none(strata)}"
         features = reader.features(output_keys), reader.features(reference_keys)
-        values, errors = self._stored_estimate(Sets(*features, output_keys, reference_keys, halves, store))
+        sets = Sets(*features, output_keys, reference_keys, halves, store)
+        values, errors = self._stored_estimate(sets)
         bounds: list[tuple[float | None, float | None]] = [(None, None)] * len(values)
         if halves.draws:
-            bounds = [
-                _within(column, interval(value, float(error), halves.degrees))
-                for column, value, error in zip(self.statistics, values, errors, strict=True)
-            ]
+            found = self.intervals(values, errors.tolist(), sets)
+            bounds = [_within(column, ends) for column, ends in zip(self.statistics, found, strict=True)]
         return tuple(
             SetValue(value, low, high, n, few, identifier)
             for value, (low, high), identifier in zip(values, bounds, ids, strict=True)
@@ -153,7 +153,7 @@ class DistributionMetric(SetMetric):
     def _stored_estimate(self, sets: Sets) -> tuple[tuple[float, ...], NDArray[np.float64]]:
         """`estimate`, kept by the content of both sets: the subsets cost more than reading the features again."""
         kind = type(self)
-        key = hashlib.sha256(f"estimate {_REVISION} {kind.__module__}.{kind.__qualname__} {self.settings}".encode())
+        key = statistic_hash(f"estimate {kind.__module__}.{kind.__qualname__} {self.settings}")
         for keys in (sets.output_keys, sets.reference_keys):
             key.update(len(keys).to_bytes(8, "big") + b"".join(keys))
         for draw in sets.halves.draws:

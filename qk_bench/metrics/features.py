@@ -24,6 +24,7 @@ from qk_bench.errors import QKBenchError
 from qk_bench.records import pixels_digest
 from qk_bench.weights import cache_folder, table
 
+REVISION = 3  # of the statistics: raise it when one changes its value, so that stored ones are not used
 Features = NDArray[np.float32]
 _BLOCK = 1 << 18
 
@@ -59,8 +60,7 @@ class FeatureStore:
                 connection.execute("BEGIN IMMEDIATE")  # fails on a file that can only be read
                 connection.execute("CREATE TABLE IF NOT EXISTS arrays (key BLOB PRIMARY KEY, crc INTEGER, data BLOB)")
         except (OSError, sqlite3.Error) as error:
-            mend = "delete it, or let QK_BENCH_CACHE name another folder"
-            raise QKBenchError(f"the feature cache {path} cannot be used: {error}", mend) from error
+            raise self._unusable(error) from error
 
     @classmethod
     def of(cls, extractor: Extractor) -> FeatureStore:
@@ -75,9 +75,9 @@ class FeatureStore:
             return _own(str(error))
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """What is stored under keys."""
+        """What is stored under keys. Where the file turns out to be damaged, the process goes on with one of its own."""
         found: dict[bytes, bytes] = {}
-        with self._connection() as connection:
+        with self._leaving_if_damaged(), self._connection() as connection:
             for start in range(0, len(keys), 500):  # SQLite's limit on variables is 999 in old builds
                 some = keys[start : start + 500]
                 marks = ",".join("?" * len(some))
@@ -88,9 +88,23 @@ class FeatureStore:
 
     def put(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
         """Store rows in one transaction. Rows that cannot be written (a full disk) are not kept: that costs time only."""
-        with suppress(sqlite3.OperationalError), self._connection() as connection:
+        with self._leaving_if_damaged(), suppress(sqlite3.OperationalError), self._connection() as connection:
             filled = ((key, zlib.crc32(data), data) for key, data in rows)
             connection.executemany("INSERT OR REPLACE INTO arrays VALUES (?, ?, ?)", filled)
+
+    @contextmanager
+    def _leaving_if_damaged(self) -> Iterator[None]:
+        """Damage that opening the file did not meet: pages are read as they are asked for."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if self._temporary is not None:
+                raise
+            self._temporary = _own(str(self._unusable(error)))._temporary
+
+    def _unusable(self, error: Exception) -> QKBenchError:
+        mend = "delete it, or let QK_BENCH_CACHE name another folder"
+        return QKBenchError(f"the feature cache {self.path} cannot be used: {error}", mend)
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -167,6 +181,13 @@ def row_blocks(rows: int, columns: int) -> Iterator[slice]:
     yield from (slice(start, start + size) for start in range(0, rows, size))
 
 
+def statistic_hash(kind: str) -> hashlib._Hash:
+    """A hash that begins the key of something computed from images, to be updated with theirs."""
+    return hashlib.sha256(f"{kind} {REVISION}".encode())
+
+
 def set_key(kind: str, keys: Iterable[bytes]) -> bytes:
     """The key of something computed from a set of images, whatever their order."""
-    return hashlib.sha256(kind.encode() + b"".join(sorted(keys))).digest()
+    key = statistic_hash(kind)
+    key.update(b"".join(sorted(keys)))
+    return key.digest()

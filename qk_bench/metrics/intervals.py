@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qk_bench.stats.rates import score_interval
+
 Index = NDArray[np.intp]
 Unit = tuple[Index, Index]
 """What is drawn together: positions among the outputs, positions among the references."""
@@ -95,10 +97,56 @@ def interval(value: float, error: float, degrees: int, level: float = 0.95) -> t
     Returns:
         Low and high.
     """
+    reach = _critical(degrees, level) * error
+    return value - reach, value + reach
+
+
+def share_interval(value: float, error: float, n: int, degrees: int, level: float = 0.95) -> tuple[float, float]:
+    """The interval around a share: a score interval on the effective number of images. It always has width.
+
+    Args:
+        value: The share in the whole set, in [0, 1].
+        error: Its standard error.
+        n: Images that it is a share of.
+        degrees: Of freedom: one less than there are units in the smallest stratum.
+        level: Coverage.
+
+    Returns:
+        Low and high.
+    """
+    rare = min(value, 1 - value)
+    return score_interval(
+        value, _effective(rare * n, n * error**2 / (1 - rare), degrees), _critical(degrees, level), level
+    )
+
+
+def count_interval(value: float, error: float, n: int, degrees: int, level: float = 0.95) -> tuple[float, float]:
+    """The interval around a mean count per image: the same with Poisson's variance, which has no largest value."""
+    effective, critical = _effective(value * n, n * error**2, degrees), _critical(degrees, level)
+    correction = critical**2 / (2 * effective)
+    reach = float(np.sqrt(correction * (2 * value + correction)))
+    return value + correction - reach, value + correction + reach
+
+
+def _effective(seen: float, inflation: float, degrees: int) -> float:
+    """The number of independent images whose mean would have a standard error.
+
+    Where few images say anything about the error it is unsure, and where the share is 1 in the whole set and in every
+    subset it says nothing. So the number is drawn, with the weight of one image, towards its smallest possible value,
+    the number of units, as if the images of each were all alike (as `qk_bench.stats.rates.design_effect` does).
+
+    Args:
+        seen: Images that differ from the usual one, say are out of reach where nearly all are within.
+        inflation: `seen` over the effective number of images.
+        degrees: Of freedom: one less than there are units in the smallest stratum.
+    """
+    return (seen + 1) / (inflation + 1 / (degrees + 1))
+
+
+def _critical(degrees: int, level: float) -> float:
     from scipy.special import stdtrit
 
-    reach = float(stdtrit(degrees, (1 + level) / 2)) * error
-    return value - reach, value + reach
+    return float(stdtrit(degrees, (1 + level) / 2))
 
 
 def clustered_units(outputs: Sequence[str], references: Sequence[str]) -> list[Unit]:

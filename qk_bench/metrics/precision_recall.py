@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from qk_bench.metrics.distribution import DistributionMetric, Sets
 from qk_bench.metrics.features import Features, row_blocks
-from qk_bench.metrics.intervals import Unit
+from qk_bench.metrics.intervals import Unit, count_interval, share_interval
 from qk_bench.records import MetricColumn
 
 PRECISION_K, DENSITY_K = 3, 5  # the papers' own
 _DENSITY = 2  # its place among the four values
+_ROUNDING = np.float32(1e-6)  # of a squared distance from products in float32, as a share of the two squared norms
 
 
 def precision_recall(outputs: Features, references: Features) -> tuple[float, float, float, float]:
@@ -54,9 +55,10 @@ def _reach(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]
 
 
 def _squares(first: Features, second: Features) -> NDArray[np.float32]:
-    norms = (np.einsum("nd,nd->n", x, x) for x in (first, second))
-    a, b = norms
-    return np.asarray(np.maximum(a[:, None] + b - 2 * (first @ second.T), 0))
+    a, b = (np.einsum("nd,nd->n", x, x) for x in (first, second))
+    norms = a[:, None] + b
+    squares = norms - 2 * (first @ second.T)
+    return np.where(squares > _ROUNDING * norms, squares, np.float32(0))  # else equal images were at a distance
 
 
 def density_error(outputs: Features, references: Features, strata: Sequence[Sequence[Unit]]) -> float:
@@ -117,3 +119,9 @@ class PrecisionRecall(DistributionMetric):
         if errors.size:
             errors[_DENSITY] = density_error(sets.outputs, sets.references, sets.halves.strata)
         return values, errors
+
+    def intervals(self, values: Sequence[float], errors: Sequence[float], sets: Sets) -> list[tuple[float, float]]:
+        """Score intervals: shares are often 1 or nearly so, where subsets hardly differ."""
+        n, m, degrees = len(sets.outputs), len(sets.references), sets.halves.degrees
+        kinds = (share_interval, n), (share_interval, m), (count_interval, n), (share_interval, m)
+        return [around(v, e, size, degrees) for v, e, (around, size) in zip(values, errors, kinds, strict=True)]

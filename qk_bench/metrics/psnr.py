@@ -26,6 +26,8 @@ def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8], mask: NDArray[np.b
     Returns:
         10 log10(255² / mean squared error), in [0, CAP].
     """
+    if mask is not None and mask.dtype != np.bool_:  # 0 and 1 would pick rows
+        raise TypeError(f"a mask must be bool, not {mask.dtype}")
     a, b = (first, second) if mask is None else (first[mask], second[mask])
     difference = a.astype(np.int16) - b
     mse = float(np.vdot(difference.astype(np.float64), difference)) / difference.size

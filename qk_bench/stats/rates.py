@@ -16,9 +16,7 @@ def rate_interval(values: ArrayLike, clusters: ArrayLike, *, confidence: float =
     """A rate with Wilson's score interval on the effective number of rows.
 
     The effective number is n / design effect (see `design_effect`); the quantile is Student's t on clusters - 1 degrees
-    of freedom where rows share clusters. Near 0 and 1 Wilson's interval covers too rarely; there its inner end gives
-    way to a one-sided exact bound (Brown, Cai & DasGupta, Statistical Science 16, 2001, section 4.1.1, who use the
-    Poisson bound; the binomial one needs no rule for where to stop). Never of zero width.
+    of freedom where rows share clusters. Never of zero width.
 
     Args:
         values: (n,) of 0 and 1, one per (sample, seed). A failed outcome counts as 0.
@@ -35,10 +33,20 @@ def rate_interval(values: ArrayLike, clusters: ArrayLike, *, confidence: float =
     clustered = n_clusters < n
     rate = float(x.mean())
     n_eff = n / (design_effect(x, codes, usual=round(rate)) if clustered else 1.0)
-    low, high = _wilson(rate, n_eff, critical_value(confidence, n_clusters, clustered))
-    low = min(low, _exact_lower(rate, n_eff, 1 - confidence))
-    high = max(high, 1 - _exact_lower(1 - rate, n_eff, 1 - confidence))
+    low, high = score_interval(rate, n_eff, critical_value(confidence, n_clusters, clustered), confidence)
     return Estimate(rate, low, high, n, n_clusters)
+
+
+def score_interval(rate: float, n: float, critical: float, confidence: float) -> tuple[float, float]:
+    """Wilson's score interval of a rate on an effective number of rows, which may be a fraction.
+
+    Near 0 and 1 Wilson's interval covers too rarely; there its inner end gives way to a one-sided exact bound (Brown,
+    Cai & DasGupta, Statistical Science 16, 2001, section 4.1.1, who use the Poisson bound; the binomial one needs no
+    rule for where to stop).
+    """
+    low, high = _wilson(rate, n, critical)
+    low = min(low, _exact_lower(rate, n, 1 - confidence))
+    return low, max(high, 1 - _exact_lower(1 - rate, n, 1 - confidence))
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qk_bench.metrics import intervals
+from qk_bench.metrics import features, fid, intervals
 from qk_bench.metrics.distribution import Sets
 from qk_bench.metrics.features import FeatureReader, Features, FeatureStore, row_blocks
 from qk_bench.metrics.fid import Fid
 from qk_bench.metrics.folders import Folder, score_folders
 from qk_bench.metrics.kid import Kid
-from qk_bench.metrics.precision_recall import PrecisionRecall
+from qk_bench.metrics.precision_recall import PrecisionRecall, precision_recall
 from qk_bench.metrics.psnr import Psnr
 from tests.metrics.items import scored
 from tests.metrics.photographs import crops, disturbed, write_folder
@@ -149,6 +149,51 @@ def test_sets_of_very_different_size_have_a_value_without_an_interval(
         )
 
 
+def test_shares_that_no_subset_moves_have_an_interval_of_some_width(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeatureStore(tmp_path / "features.sqlite")
+    monkeypatch.setattr(FewPrecisionRecall, "reader", lambda self: FeatureReader(Projection(), store))
+    targets = crops(40, 64, seed=5)
+    near = [scored(disturbed(t, 0, 2.0), i, target=t, cluster=f"c{i // 2}") for i, t in enumerate(targets)]
+    precision, recall, _, coverage = FewPrecisionRecall().compute(iter(near))
+    for share in (precision, recall, coverage):
+        assert share.value == share.high == 1
+        assert share.low is not None
+        assert 0.75 < share.low < 0.9  # of 20 clusters
+    black = [np.full((64, 64, 3), level, np.uint8) for level in range(40)]
+    for nothing in FewPrecisionRecall().compare(black, [255 - image for image in black]):
+        assert nothing.value == nothing.low == 0
+        assert nothing.high is not None
+        assert 0.05 < nothing.high < 0.2
+
+
+def test_identical_sets_are_precise_and_recalled_however_often_an_image_repeats() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.repeat(np.abs(rng.normal(0.4, 0.4, (60, 2048))).astype(np.float32), 6, axis=0)
+    precision, recall, density, coverage = precision_recall(rows, rows[rng.permutation(len(rows))])
+    assert (precision, recall, coverage) == (1, 1, 1)
+    assert density == pytest.approx(6 / 5)
+
+
+def test_raising_the_revision_leaves_no_stored_statistic_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeatureStore(tmp_path / "features.sqlite")
+    monkeypatch.setattr(FewFid, "reader", lambda self: FeatureReader(Projection(), store))
+    first, second = crops(70, 64, seed=0), crops(70, 64, seed=1)  # more images than features: covariances are stored
+    computed: list[int] = []
+    real = fid.moments
+    monkeypatch.setattr(fid, "moments", lambda *a: (computed.append(len(a[0])), real(*a))[1])
+    FewFid().compare(first, second)
+    assert computed.count(70) == 2
+    FewFid().compare(first, second)
+    assert computed.count(70) == 2
+    monkeypatch.setattr(features, "REVISION", features.REVISION + 1)
+    FewFid().compare(first, second)
+    assert computed.count(70) == 4
+
+
 def test_features_are_computed_once_per_content(tmp_path: Path) -> None:
     images = crops(20, 64, seed=0)
     first = Projection()
@@ -196,6 +241,21 @@ def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
     extractor = Projection()
     assert np.allclose(_features(extractor, store, images), expected)
     assert extractor.calls == 1
+
+
+def test_damage_met_while_reading_costs_time_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Opening a damaged file may go well: SQLite reads a page when it is asked for."""
+    path = tmp_path / "features.sqlite"
+    images = crops(40, 64, seed=0)
+    expected = _features(Projection(), FeatureStore(path), images)
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\x55" * (len(data) - 4096))
+    extractor, store = Projection(), FeatureStore(path)
+    assert np.allclose(_features(extractor, store, images), expected)
+    assert np.allclose(_features(extractor, store, images), expected)
+    assert extractor.calls == 40  # kept for this process
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"note: the feature cache {path} cannot be used: ")
 
 
 @pytest.mark.parametrize("state", ["no folder", "read only", "damaged"])

@@ -29,6 +29,8 @@ def test_a_mask_of_0_and_1_is_refused_rather_than_ignored() -> None:
         scored(image, source=image, edit_mask=mask)
     with pytest.raises(TypeError, match="bool"):
         drift(image, image, mask)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="bool"):
+        psnr(image, image, mask)  # type: ignore[arg-type]
 
 
 def test_masked_psnr_is_that_of_the_kept_pixels() -> None:
