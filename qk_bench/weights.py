@@ -10,6 +10,7 @@ Metrics never download: `load` raises with the command that does, so that a run 
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import subprocess
 import sys
@@ -164,7 +165,7 @@ def pull(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
         try:
             say(f"{name}: {(source.__doc__ or '').splitlines()[0].rstrip('.')}")
             data = source(entry)
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, subprocess.SubprocessError, http.client.HTTPException) as error:
             misses.append(f"{source.__name__.removeprefix('_from_')}: {_one_line(error)}")
             continue
         converted = data if entry.reader == "as-is" else safetensors_bytes(_convert(entry, data))

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from qk_bench.metrics.color import ciede2000
 from qk_bench.metrics.color_difference import ColorDifference
@@ -66,6 +67,23 @@ def test_paintbench_counts_by_hand() -> None:
     assert found.edit.tolist() == [0.75] * 11
     assert found.preservation.tolist() == [0.25] + [0.5] * 10
     assert found.iou.tolist() == [3 / 7] + [3 / 6] * 10
+
+
+def test_paintbench_gives_what_its_own_code_gives() -> None:
+    """The values are those of PaintBench's `src/eval.py` (commit e91d8ef) on the same arrays, the output of another size."""
+    rng = np.random.default_rng(0)
+    source = rng.integers(60, 200, (24, 40, 3), dtype=np.uint8)
+    target = source.copy()
+    target[6:18, 10:30] = (200, 30, 90)
+    noise = rng.integers(-12, 13, (30, 44, 3)) * (rng.random((30, 44, 1)) < 0.7)
+    placed = np.asarray(Image.fromarray(target).resize((44, 30), Image.Resampling.NEAREST)).astype(np.int64)
+    found = accuracies(source, target, np.clip(placed + noise, 0, 255).astype(np.uint8))
+    chosen = [0, 3, 6, 10]
+    assert found.edit[chosen].tolist() == [61 / 240, 83 / 240, 164 / 240, 238 / 240]
+    assert found.preservation[chosen].tolist() == [35 / 720, 39 / 720, 70 / 720, 96 / 720]
+    assert found.edit.mean() == pytest.approx(0.5909090909090909, abs=1e-12)
+    assert found.preservation.mean() == pytest.approx(0.08623737373737374, abs=1e-12)
+    assert found.iou.mean() == pytest.approx(0.15997167859404515, abs=1e-12)
 
 
 def test_paintbench_covers_and_crops_an_output_of_another_size() -> None:

@@ -7,9 +7,11 @@ import json
 import os
 import pickle
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
@@ -64,6 +66,32 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     monkeypatch.setenv("QK_BENCH_CACHE", str(tmp_path / "file"))
     with pytest.raises(WeightsError, match=r"cannot be kept in .*file.weights: .*\(let QK_BENCH_CACHE name a folder"):
         weights.pull(LANDMARKS)
+
+
+def test_a_server_that_speaks_no_http_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As behind a proxy that asks for a login."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        entry = weights.table()[LANDMARKS].model_copy(
+            update={
+                "url": f"http://127.0.0.1:{server.getsockname()[1]}/file",
+                "package": weights.Package(requirement="no such requirement", archive="none.whl", sha256="0" * 64),
+            }
+        )
+        monkeypatch.setattr(weights, "table", lambda: {LANDMARKS: entry})
+        monkeypatch.setenv("QK_BENCH_CACHE", str(tmp_path))
+        monkeypatch.delenv("QK_BENCH_WEIGHTS", raising=False)
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"please log in\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(WeightsError, match=r"could be had nowhere .*url: please log in"):
+            weights.pull(LANDMARKS)
+        thread.join()
 
 
 def test_a_tampered_original_is_refused(own_cache: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.precision.measurements import MEASUREMENTS, NotHereError
 
 PAGE = Path(__file__).parents[2] / "docs" / "precision.md"
-PEERS = ("torch-fidelity", "clean-fid", "lpips", "torchmetrics", "scikit-image", "torch", "numpy", "scipy")
+PEERS = ("torch-fidelity", "clean-fid", "lpips", "prdc", "torchmetrics", "scikit-image", "torch", "numpy", "scipy")
 HEAD = """# Precision
 
 Each metric against the published implementation of it, on the same input and with the same weights. The error is the

@@ -169,6 +169,30 @@ def lpips_vgg():  # type: ignore[no-untyped-def]
     return _lpips("vgg", 4)
 
 
+@measurement("LPIPS outside a mask, AlexNet", "lpips 0.1.4, spatial", "6 pairs, 128 px, half of each masked", 1e-5)
+def drift_lpips():  # type: ignore[no-untyped-def]
+    import lpips
+
+    from qk_bench.metrics.drift_lpips import DriftLpips
+    from tests.metrics.items import scored
+
+    mask = np.zeros((128, 128), np.bool_)
+    mask[:, 64:] = True
+    items = [scored(b, source=a, edit_mask=mask) for a, b in zip(*_pairs(128, 6), strict=True)]
+    package = peers.lpips_package("alex")
+    package.spatial = True
+    try:
+        theirs = []
+        for before, after in zip(*_pairs(128, 6), strict=True):
+            kept = np.where(mask[..., None], before, after)
+            theirs.append(
+                float(package(lpips.im2tensor(before), lpips.im2tensor(kept))[0, 0].detach().numpy()[~mask].mean())
+            )
+    finally:
+        package.spatial = False
+    return [row[0].value for row in DriftLpips().compute(items)], theirs
+
+
 def _example_images() -> Images:
     """The images of the lpips package's example, which it does not ship: from QK_BENCH_LPIPS_EXAMPLE, or its repository."""
     from PIL import Image
@@ -292,3 +316,20 @@ def precision_recall():  # type: ignore[no-untyped-def]
     first, second = (features[:600, :64] for features in _features(3000))
     theirs = calculate_precision_recall_full(torch.from_numpy(first), torch.from_numpy(second), 3)
     return precision_recall(first, second)[:2], theirs
+
+
+@measurement("Precision, recall, density and coverage", "prdc", "N = 600, k = 3 and 5", 1e-6)
+def density_coverage():  # type: ignore[no-untyped-def]
+    from contextlib import redirect_stdout
+
+    from qk_bench.metrics.precision_recall import DENSITY_K, PRECISION_K, precision_recall
+
+    try:
+        from prdc import compute_prdc
+    except ImportError as error:
+        raise NotHereError(f"{error}: pip install prdc") from error
+    first, second = (features[:600, :64] for features in _features(3000))
+    with redirect_stdout(io.StringIO()):  # it prints the numbers of images
+        theirs = [compute_prdc(second, first, k) for k in (PRECISION_K, DENSITY_K)]
+    names = (theirs[0], "precision"), (theirs[0], "recall"), (theirs[1], "density"), (theirs[1], "coverage")
+    return precision_recall(first, second), [found[name] for found, name in names]
