@@ -111,7 +111,7 @@ def clean_fid_model(folder: Path) -> Any:
     return lambda batch: body((batch - 128) / 128).flatten(1)
 
 
-def clean_fid_folders(first: Path, second: Path, model: Any, batch_size: int = 16) -> float:
+def clean_fid_folders(first: Path, second: Path, model: Any, batch_size: int = 16, num_workers: int = 0) -> float:
     """`cleanfid.fid.compute_fid` of two folders."""
     from cleanfid import fid
 
@@ -122,7 +122,7 @@ def clean_fid_folders(first: Path, second: Path, model: Any, batch_size: int = 1
             custom_feat_extractor=model,
             device=torch.device("cpu"),
             batch_size=batch_size,
-            num_workers=0,
+            num_workers=num_workers,
             verbose=False,
         )
     )
