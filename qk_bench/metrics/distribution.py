@@ -6,6 +6,7 @@ included, each counted once however many seeds there are; the id says so.
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qk_bench.interfaces import Scored, SetMetric, SetValue
-from qk_bench.metrics.features import FeatureReader, Features, FeatureStore, statistic_hash
+from qk_bench.metrics.features import FeatureReader, Features, FeatureStore, kind_of_key
 from qk_bench.metrics.inception import Inception
 from qk_bench.metrics.intervals import (
     FEWEST_UNITS,
@@ -153,7 +154,7 @@ class DistributionMetric(SetMetric):
     def _stored_estimate(self, sets: Sets) -> tuple[tuple[float, ...], NDArray[np.float64]]:
         """`estimate`, kept by the content of both sets: the subsets cost more than reading the features again."""
         kind = type(self)
-        key = statistic_hash(f"estimate {kind.__module__}.{kind.__qualname__} {self.settings}")
+        key = hashlib.sha256(kind_of_key(f"estimate {kind.__module__}.{kind.__qualname__} {self.settings}"))
         for keys in (sets.output_keys, sets.reference_keys):
             key.update(len(keys).to_bytes(8, "big") + b"".join(keys))
         for draw in sets.halves.draws:

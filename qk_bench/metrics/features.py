@@ -181,13 +181,11 @@ def row_blocks(rows: int, columns: int) -> Iterator[slice]:
     yield from (slice(start, start + size) for start in range(0, rows, size))
 
 
-def statistic_hash(kind: str) -> hashlib._Hash:
-    """A hash that begins the key of something computed from images, to be updated with theirs."""
-    return hashlib.sha256(f"{kind} {REVISION}".encode())
+def kind_of_key(kind: str) -> bytes:
+    """What is hashed first in the key of something computed from images, before theirs."""
+    return f"{kind} {REVISION}".encode()
 
 
 def set_key(kind: str, keys: Iterable[bytes]) -> bytes:
     """The key of something computed from a set of images, whatever their order."""
-    key = statistic_hash(kind)
-    key.update(b"".join(sorted(keys)))
-    return key.digest()
+    return hashlib.sha256(kind_of_key(kind) + b"".join(sorted(keys))).digest()
