@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from qk_bench.errors import QKBenchError, UsageError
-from qk_containers.engine import EngineError, explained, translated
+from qk_containers.engine import EngineError, explained, platform_of, translated
 from qk_containers.lock import file_digest
 from qk_containers.records import Base, ImageFile, MismatchError
 
@@ -65,7 +65,7 @@ def known(image_file: ImageFile, base: Base, name: str | None) -> str:
         name: The base that is wanted; any of the file if none.
 
     Raises:
-        MismatchError: image.json does not know the base, or it is not the one wanted.
+        MismatchError: image.json does not know the base, it is not the one wanted, or it is for another platform.
     """
     found = image_file.base_by_digest(base.digest)
     wanted = image_file.bases.get(name) if name else None
@@ -75,9 +75,20 @@ def known(image_file: ImageFile, base: Base, name: str | None) -> str:
             f"the base is {base.digest}, image.json expects {expected}",
             "use that base; a newer one is a new entry: add it with --record",
         )
+    check_platform(image_file.bases[found], found, base.platform)
     if image_file.bases[found].layers != base.layers:
         raise MismatchError(f"the layers of base {found} are not those image.json has", "fetch the base again")
     return found
+
+
+def check_platform(base: Base, name: str, platform: str) -> None:
+    """Refuse a base for another platform than the image's.
+
+    Raises:
+        MismatchError: It is.
+    """
+    if base.platform != platform:
+        raise MismatchError(f"base {name} is for {base.platform}, the image for {platform}", "name another with --base")
 
 
 def provide(client: DockerClient, base: Base, source: str | None) -> str:
@@ -128,15 +139,15 @@ def _inspect(client: DockerClient, reference: str) -> dict[str, Any] | None:
 
 def _pull(client: DockerClient, reference: str, platform: str) -> dict[str, Any]:
     held = _inspect(client, reference)
-    if held is None:
+    if held is None or platform_of(held) != platform:  # one digest may stand for the images of several platforms
         repository, _, digest = reference.partition("@")
         with translated(f"pulling {reference}"):
             for line in client.api.pull(repository, tag=digest, platform=platform, stream=True, decode=True):
                 if "error" in line:
                     raise explained(str(line["error"]), f"pulling {reference}")
         held = _inspect(client, reference)
-    if held is None:
-        raise EngineError(f"the registry did not give {reference}")
+    if held is None or platform_of(held) != platform:
+        raise EngineError(f"the registry did not give {reference} for {platform}")
     return held
 
 

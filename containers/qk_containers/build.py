@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import tempfile
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from qk_bench.errors import UsageError
 from qk_bench.weights import cache_folder
 from qk_containers import base as bases
+from qk_containers.debian import debian_packages
 from qk_containers.engine import architecture, connect, translated
 from qk_containers.guard import session
 from qk_containers.lock import fetch, file_digest, lock_path, platform_tags, read_lock
@@ -30,7 +31,7 @@ from qk_containers.records import (
     read_image_file,
     write_image_file,
 )
-from qk_containers.sbom import bill_of_materials, debian_packages, wheel_metadata
+from qk_containers.sbom import bill_of_materials, wheel_metadata
 from qk_containers.steps import BuildLog, Step
 from qk_containers.tree import differences, listing_path, read_listing, tree_of, write_listing
 
@@ -97,24 +98,25 @@ def build(order: Order, say: Callable[[str], None]) -> Built:
     started = time.perf_counter()
     image_file = read_image_file(order.recipe)
     variant = choose_variant(image_file, order.variant)
+    _check_outputs(order)
     client = connect()
     try:
         platform = order.platform or architecture(client)
         platform_tags(variant, platform)  # refuses a platform nothing is known of
         lock = lock_path(order.recipe, order.variant, platform)
-        with session(client) as label, tempfile.TemporaryDirectory(prefix="qk-bench-") as scratch:
+        with session(client) as own, own.scratch() as scratch:
             base, name = _choose_base(client, order, image_file, platform)
             expected = image_file.expected(order.variant, platform, name)
             if not order.record:
                 _check_inputs(order, expected, lock, name)
             read_lock(lock)  # refuses what is none
-            wheels = fetch(order.wheels or wheel_folder(lock), lock, variant, platform, say)
-            wheel = order.wheel or project_wheel(Path(scratch))
+            wheels = fetch(order.wheels or wheel_folder(lock), lock, variant, platform, say, own.scratch)
+            wheel = order.wheel or project_wheel(scratch)
             reference = bases.provide(client, base, None if base.reference else order.base)
             say(f"base {name}: {base.digest}")
-            bill = _bill(client, order, reference, label, platform, wheels)
+            bill = _bill(client, order, reference, own.label, platform, lock, wheels)
             log = BuildLog(client, say)
-            arguments = {"BASE": reference, "SESSION": label}
+            arguments = {"BASE": reference, "SESSION": own.label}
             image = _build(
                 client,
                 log,
@@ -127,7 +129,7 @@ def build(order: Order, say: Callable[[str], None]) -> Built:
                 _labels(order, base, name, lock, wheels, wheel),
             )
             say("hashing the root file system")
-            tree = tree_of(client, image, label)
+            tree = tree_of(client, image, own.label)
             found = Expected(
                 variant=order.variant,
                 platform=platform,
@@ -141,9 +143,9 @@ def build(order: Order, say: Callable[[str], None]) -> Built:
             if not order.record:
                 assert expected is not None
                 _check_result(order, expected, found, tree)
+            _write(order, image_file.with_entry(name, base, found), found, tree, bill)
             tag = order.tag or f"{REPOSITORY}:{order.variant}"
             _name(client, image, tag)
-            _write(order, image_file.with_entry(name, base, found), found, tree, bill)
             return Built(tag, image, found.tree, found.files, tree.size, time.perf_counter() - started, log.steps)
     finally:
         client.close()
@@ -212,8 +214,8 @@ def _choose_base(client: DockerClient, order: Order, image_file: ImageFile, plat
             raise bases.BaseMissingError(
                 f"image.json names no base for {order.variant} on {platform}", "name one with --base, and --record"
             )
-        held = image_file.bases[name]
-        return held, name
+        bases.check_platform(image_file.bases[name], name, platform)
+        return image_file.bases[name], name
     base = bases.describe(order.base, platform, client)
     if order.record and image_file.base_by_digest(base.digest) is None:
         name = order.base_name or f"base-{base.digest.removeprefix('sha256:')[:12]}"
@@ -224,6 +226,14 @@ def _choose_base(client: DockerClient, order: Order, image_file: ImageFile, plat
         return base, name
     name = bases.known(image_file, base, order.base_name)
     return image_file.bases[name], name
+
+
+def _check_outputs(order: Order) -> None:
+    """Refuse, before an hour of building, what could not be written after it."""
+    folders = [order.sbom.absolute().parent] if order.sbom else []
+    for folder in [*folders, *([order.recipe] if order.record else [])]:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"{folder} is no folder that can be written", "name another one")
 
 
 def _check_inputs(order: Order, expected: Expected | None, lock: Path, base: str) -> None:
@@ -311,9 +321,11 @@ def _labels(order: Order, base: Base, name: str, lock: Path, wheels: Mapping[str
     }
 
 
-def _bill(client: DockerClient, order: Order, base: str, label: str, platform: str, wheels: Mapping[str, Path]) -> str:
+def _bill(
+    client: DockerClient, order: Order, base: str, label: str, platform: str, lock: Path, wheels: Mapping[str, Path]
+) -> str:
     packages = debian_packages(client, base, label)
-    return bill_of_materials(f"qk-bench {order.variant} {platform}", base, wheels, packages)
+    return bill_of_materials(f"qk-bench {order.variant} {platform}", f"{base} {file_digest(lock)}", wheels, packages)
 
 
 def _write(order: Order, image_file: ImageFile, found: Expected, tree: Tree, bill: str) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SESSION_LABEL: Final = "org.qk-bench.session"
 """Marks what one command made and must not leave behind."""
+MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 REQUEST_SECONDS: Final = 3600.0
 """How long the engine may be silent: a step of a build may take long without a word."""
 
@@ -148,7 +149,15 @@ def sweep(client: DockerClient, session: str) -> bool:
 
 def architecture(client: DockerClient) -> str:
     """The engine's own platform, such as `linux/amd64`."""
-    names = {"x86_64": "amd64", "aarch64": "arm64"}
     with translated():
         said: dict[str, Any] = client.version()
-    return f"{said.get('Os', 'linux')}/{names.get(said['Arch'], said['Arch'])}"
+    return _platform(said.get("Os"), said["Arch"])
+
+
+def platform_of(image: dict[str, Any]) -> str:
+    """The platform of an image, by what the engine says of it."""
+    return _platform(image.get("Os"), image["Architecture"])
+
+
+def _platform(system: str | None, machine: str) -> str:
+    return f"{system or 'linux'}/{MACHINES.get(machine, machine)}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,9 @@ ARCHITECTURES: Final = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 OLD_TAGS: Final = ("manylinux2014", "manylinux2010", "manylinux1", "linux")
 MAX_BYTES: Final = 10_000_000
 BLOCK: Final = 1 << 20
+
+Scratch = Callable[[Path], AbstractContextManager[Path]]
+"""From a folder to one in it that is gone at the end."""
 
 
 class FetchError(QKBenchError):
@@ -114,7 +118,9 @@ def check_wheels(folder: Path, pins: Mapping[str, Pin]) -> dict[str, Path]:
     return wheels
 
 
-def fetch(folder: Path, lock: Path, variant: Variant, platform: str, say: Callable[[str], None]) -> dict[str, Path]:
+def fetch(
+    folder: Path, lock: Path, variant: Variant, platform: str, say: Callable[[str], None], scratch: Scratch
+) -> dict[str, Path]:
     """The wheels of a lock by name: those in the folder, the rest fetched into it by pip and checked.
 
     Raises:
@@ -132,7 +138,7 @@ def fetch(folder: Path, lock: Path, variant: Variant, platform: str, say: Callab
     if missing:
         say(f"fetching {len(missing)} of {len(pins)} wheels into {folder}")
         try:
-            _download(folder, missing, variant, platform)
+            _download(folder, missing, variant, platform, scratch)
         except OSError as error:
             raise UsageError(
                 f"{folder} cannot be written: {error.strerror}", "name another folder with --wheels"
@@ -143,14 +149,14 @@ def fetch(folder: Path, lock: Path, variant: Variant, platform: str, say: Callab
     return wheels
 
 
-def _download(folder: Path, pins: list[Pin], variant: Variant, platform: str) -> None:
+def _download(folder: Path, pins: list[Pin], variant: Variant, platform: str, scratch: Scratch) -> None:
     """Fetch beside the folder and move whole wheels into it, so that none is ever half there."""
     others = [pin for pin in pins if "+" in pin.version]  # such as 2.13.0+cpu: pip's own index has no such versions
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as name:
+    with scratch(folder) as fetched:
         for wanted, index in (([pin for pin in pins if pin not in others], ""), (others, variant.index)):
             if wanted:
-                _pip(Path(name), wanted, index, variant, platform)
-        for path in Path(name).glob("*.whl"):
+                _pip(fetched, wanted, index, variant, platform)
+        for path in fetched.glob("*.whl"):
             shutil.move(path, folder / path.name)
 
 
@@ -164,7 +170,8 @@ def _pip(folder: Path, pins: list[Pin], index: str, variant: Variant, platform: 
     command += [f"--platform={tag}" for tag in platform_tags(variant, platform)]
     if index:
         command += ["--extra-index-url", index, "--retries=1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    beside = {**os.environ, "TMPDIR": str(folder)}  # else pip has each wheel in another disk's /tmp first
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=beside)
     if done.returncode == 0:
         return
     if "No space left on device" in done.stderr:

@@ -82,9 +82,9 @@ def run(job: Job) -> int:
     try:
         said = inspect(client, job.tag)
         options = _options(client, job, said)
-        with session(client) as label, translated("starting the container"):
+        with session(client) as own, translated("starting the container"):
             container = client.containers.create(
-                said["Id"], list(job.command), labels={SESSION_LABEL: label}, **options
+                said["Id"], list(job.command), labels={SESSION_LABEL: own.label}, **options
             )
             return _follow(container, job)
     finally:

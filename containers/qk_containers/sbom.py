@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qk_bench.errors import UsageError
-from qk_containers.engine import SESSION_LABEL, translated
 from qk_containers.lock import file_digest
 from qk_containers.records import MismatchError
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
-    from docker import DockerClient
 
-STATUS: Final = "/var/lib/dpkg/status"
-MAX_STATUS: Final = 50_000_000
 LICENCE_CLASSIFIER: Final = "License :: OSI Approved :: "
 
 
@@ -52,43 +46,14 @@ def wheel_metadata(wheel: Path) -> dict[str, str]:
     }
 
 
-def debian_packages(client: DockerClient, image: str, session: str) -> list[tuple[str, str, str]]:
-    """Name, version and architecture of the Debian packages in an image; none if it is not made of any."""
-    from docker.errors import NotFound
-
-    with translated(f"reading the packages of {image}"):
-        made = client.api.create_container(image, command=["-"], labels={SESSION_LABEL: session})
-        try:
-            blocks, _ = client.api.get_archive(made["Id"], STATUS)
-            data = b"".join(_limited(blocks))
-        except NotFound:
-            return []
-        finally:
-            client.api.remove_container(made["Id"], force=True, v=True)
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        file = archive.extractfile(archive.getmembers()[0])
-        text = file.read().decode("utf-8", "replace") if file else ""
-    records = (HeaderParser().parsestr(part) for part in text.split("\n\n") if part.strip())
-    return sorted((r["Package"], r["Version"], r["Architecture"]) for r in records if r["Package"] and r["Version"])
-
-
-def _limited(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    size = 0
-    for block in blocks:
-        size += len(block)
-        if size > MAX_STATUS:
-            raise MismatchError(f"{STATUS} of the base is larger than {MAX_STATUS} bytes")
-        yield block
-
-
 def bill_of_materials(title: str, seal: str, wheels: Mapping[str, Path], packages: list[tuple[str, str, str]]) -> str:
     """CycloneDX 1.6 JSON; the same image gives the same text.
 
     Args:
         title: Name of the image.
-        seal: What identifies it; its serial number is derived from that.
+        seal: What it is made of: base and lock; its serial number is derived from that.
         wheels: The locked wheels, by name.
-        packages: The Debian packages.
+        packages: The Debian packages; see `debian.debian_packages`.
     """
     try:
         from cyclonedx.model.bom import Bom
@@ -137,6 +102,6 @@ def _package(name: str, version: str, architecture: str) -> Component:
         name=name,
         version=version,
         type=ComponentType.LIBRARY,
-        bom_ref=f"deb:{name}:{architecture}={version}",
-        purl=PackageURL("deb", "debian", name, version, {"arch": architecture}),
+        bom_ref=f"deb:{name}:{architecture}={version}" if architecture else f"deb:{name}={version}",
+        purl=PackageURL("deb", "debian", name, version, {"arch": architecture} if architecture else {}),
     )

@@ -1,7 +1,7 @@
 """The hash of a root file system, as a container sees it: what is the same each time the same image is built.
 
 Image IDs and layer digests hold times and so differ between builds of the same content. The tree hash covers, for
-every path, type, mode, owner, link target and content, and leaves times out. The project's own package is left out too
+every path, type, mode, owner, link target, capabilities and content, and leaves times out. The project's own package is left out too
 and compared with its wheel instead, because a hash of it cannot be recorded inside it.
 """
 
@@ -40,6 +40,8 @@ ENGINES_OWN: Final = frozenset(
 """What engines put into every container, each its own way."""
 MARK: Final = 16
 """Hex digits of a content's hash in a listing that is stored: enough to find what differs."""
+CAPABILITY: Final = "SCHILY.xattr.security.capability"
+"""Under which name engines export the one extended attribute that they all keep."""
 MODE: Final = 0o7777
 """Some engines write the type into the mode too."""
 BLOCK: Final = 1 << 20
@@ -75,7 +77,10 @@ class Tree:
 
     def listing(self) -> dict[str, str]:
         """One short line a path, to be stored and compared."""
-        return {path: f"{what} {content[:MARK]}" for path, (what, content) in self.entries.items()}
+        return {
+            path: f"{what} {content[:MARK]}{''.join(content.partition('+')[1:])}"
+            for path, (what, content) in self.entries.items()
+        }
 
 
 def read_tree(blocks: Iterable[bytes]) -> Tree:
@@ -87,7 +92,7 @@ def read_tree(blocks: Iterable[bytes]) -> Tree:
     entries: dict[str, tuple[str, str]] = {}
     project: dict[str, str] = {}
     size = 0
-    with tarfile.open(fileobj=cast(IO[bytes], _Reader(blocks)), mode="r|", bufsize=BLOCK) as archive:
+    with tarfile.open(fileobj=cast(IO[bytes], StreamReader(blocks)), mode="r|", bufsize=BLOCK) as archive:
         for member in archive:
             path = member.name.removeprefix("./").strip("/")
             if not path or path in ENGINES_OWN or path.partition("/")[0] in ENGINES_OWN:
@@ -110,8 +115,14 @@ def read_tree(blocks: Iterable[bytes]) -> Tree:
                 if kind != "folder":
                     project[path.removeprefix(f"{PROJECT}/")] = content if kind == "file" else f"a {kind}"
                 continue
-            entries[path] = (f"{kind} {member.mode & MODE:o} {member.uid}:{member.gid}", content)
+            entries[path] = (f"{kind} {member.mode & MODE:o} {member.uid}:{member.gid}", content + _rights(member))
     return Tree(entries, project, size)
+
+
+def _rights(member: tarfile.TarInfo) -> str:
+    """The capabilities that running a file gives, as `setcap` writes them; empty for almost every file."""
+    found = member.pax_headers.get(CAPABILITY)
+    return f"+{found.encode('utf-8', 'surrogateescape').hex()}" if found else ""
 
 
 def _content(path: str, entries: Mapping[str, tuple[str, str]], project: Mapping[str, str]) -> str:
@@ -120,7 +131,7 @@ def _content(path: str, entries: Mapping[str, tuple[str, str]], project: Mapping
     return project.get(path.removeprefix(f"{PROJECT}/"), "")
 
 
-class _Reader:
+class StreamReader:
     """The file that `tarfile` reads a stream of blocks from."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from qk_bench.errors import QKBenchError, UsageError
 from qk_bench.text import plain
 from qk_containers.build import REPOSITORY, config_of, recipe_digest, wheel_folder
 from qk_containers.engine import architecture, connect, translated
-from qk_containers.guard import session
+from qk_containers.guard import Session, session
 from qk_containers.lock import check_wheels, file_digest, lock_path, read_lock
 from qk_containers.project import checkout, project_wheel, wheel_files
 from qk_containers.records import (
@@ -88,10 +87,10 @@ def verify(question: Question, say: Callable[[str], None]) -> list[Check]:
             Check("config", not differing, f"{', '.join(differing)}: not as recorded" if differing else found.user)
         )
         say("hashing the root file system")
-        with session(client) as label:
-            tree = tree_of(client, said["Id"], label)
-        checks.append(_tree(question.recipe, expected, tree))
-        checks.append(_project(question, tree.project))
+        with session(client) as own:
+            tree = tree_of(client, said["Id"], own.label)
+            checks.append(_tree(question.recipe, expected, tree))
+            checks.append(_project(question, tree.project, own))
         return checks
     finally:
         client.close()
@@ -178,11 +177,11 @@ def _tree(recipe: Path, expected: Expected, tree: Tree) -> Check:
     return Check("tree", False, detail, _bounded(differences(listing, tree.listing())))
 
 
-def _project(question: Question, found: Mapping[str, str]) -> Check:
+def _project(question: Question, found: Mapping[str, str], own: Session) -> Check:
     if question.wheel is None and checkout() is None:
         return Check("project", None, "no checkout here to compare with; name its wheel with --wheel")
-    with TemporaryDirectory(prefix="qk-bench-") as scratch:
-        wheel = wheel_files(question.wheel or project_wheel(Path(scratch)))
+    with own.scratch() as scratch:
+        wheel = wheel_files(question.wheel or project_wheel(scratch))
     lines = differences({k: f"file - - {v}" for k, v in wheel.items()}, {k: f"file - - {v}" for k, v in found.items()})
     source = question.wheel or checkout()
     if not lines:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -180,6 +182,45 @@ def test_a_stopped_build_leaves_nothing_behind(small: Small, client: DockerClien
     assert "tree" not in (small.recipe / "image.json").read_text()
 
 
+def test_a_build_that_is_killed_while_it_fetches_leaves_no_half_of_a_wheel(
+    small: Small, client: DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.locked.unlink()
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with socket.socket() as index:  # an index that takes calls and never answers
+        index.bind(("127.0.0.1", 0))
+        index.listen()
+        for name, value in {
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_FIND_LINKS": "",
+            "PIP_INDEX_URL": f"http://127.0.0.1:{index.getsockname()[1]}/",
+            "TMPDIR": str(temporary),
+        }.items():
+            monkeypatch.setenv(name, value)
+        process = subprocess.Popen(
+            command(*small.build("--record")), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        caller, _ = index.accept()
+        assert list(small.wheels.iterdir()) and list(temporary.iterdir())
+        process.kill()
+        process.wait()
+        wait_for(lambda: [*small.wheels.iterdir(), *temporary.iterdir()] == [])
+        caller.close()
+    assert leftovers(client) == []
+
+
+def test_what_could_not_be_written_is_said_before_the_build(
+    cli: Cli, small: Small, client: DockerClient, tmp_path: Path
+) -> None:
+    code, out, err = cli(
+        *small.build("--record", "--tag", "unwritten", "--sbom", str(tmp_path / "absent" / "bill.json"))
+    )
+    assert code == 2 and out == "" and len(err.splitlines()) == 1
+    assert "absent is no folder that can be written" in err
+    assert not client.api.images("unwritten") and leftovers(client) == []
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     cli: Cli, small: Small, client: DockerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,8 +344,6 @@ def test_a_base_comes_by_digest_from_a_registry(cli: Cli, small: Small, client: 
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

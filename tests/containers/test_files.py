@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import re
@@ -15,11 +16,15 @@ import pytest
 from container_parts import write_wheel
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from qk_containers.base import tar_stream
-from qk_containers.lock import check_wheels, fetch, platform_tags, read_lock
+from qk_containers.base import known, tar_stream
+from qk_containers.build import recipe_digest
+from qk_containers.debian import documented, installed
+from qk_containers.guard import Session
+from qk_containers.lock import check_wheels, fetch, file_digest, lock_path, platform_tags, read_lock
 from qk_containers.project import project_wheel, wheel_files
-from qk_containers.records import RECIPE, MismatchError, read_image_file
-from qk_containers.tree import Tree, differences, read_listing, read_tree, write_listing
+from qk_containers.records import RECIPE, Expected, MismatchError, read_image_file
+from qk_containers.sbom import bill_of_materials
+from qk_containers.tree import Tree, differences, listing_path, read_listing, read_tree, write_listing
 
 from qk_bench.errors import UsageError
 
@@ -27,16 +32,91 @@ LOCKS = sorted((RECIPE / "locks").glob("*.txt"))
 ROOT = RECIPE.parent.parent
 
 
+PAGE = (ROOT / "docs" / "container.md").read_text("utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"].keys() - {"container", "dev", "peers"}
+"""Extras of what runs in an image; the rest builds and tests."""
+
+
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
 def test_a_lock_that_ships_satisfies_the_project(lock: Path) -> None:
     pins = read_lock(lock)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    variant = lock.stem.rpartition("-")[0]
-    extras = [] if variant == "micro" else ["metrics", "model", "faces"]
-    wanted = [*project["dependencies"], *(r for extra in extras for r in project["optional-dependencies"][extra])]
-    for text in wanted:
+    extras = set() if lock.stem.startswith("micro") else EXTRAS
+    made_with = re.findall(r"--extra (\w+)", lock.read_text("utf-8").splitlines()[1])
+    assert set(made_with) == extras
+    for text in [*PROJECT["dependencies"], *(r for extra in extras for r in PROJECT["optional-dependencies"][extra])]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)].version), text
+
+
+def test_the_page_names_the_extras_and_counts_the_wheels_of_the_locks() -> None:
+    (line,) = (line for line in PAGE.splitlines() if line.startswith("all='"))
+    assert set(re.findall(r"--extra (\w+)", line)) == EXTRAS
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+) \| [\w, ]+ \|$", PAGE, re.MULTILINE))
+    assert rows.keys() == read_image_file(RECIPE).variants.keys()
+    assert {lock.stem: str(len(read_lock(lock))) for lock in LOCKS} == {
+        lock.stem: rows[lock.stem.rpartition("-")[0]] for lock in LOCKS
+    }
+
+
+@pytest.mark.parametrize("entry", read_image_file(RECIPE).images, ids=lambda entry: entry.variant)
+def test_an_image_that_is_recorded_is_made_of_the_files_that_ship(entry: Expected) -> None:
+    lock = lock_path(RECIPE, entry.variant, entry.platform)
+    assert (entry.lock, entry.recipe) == (file_digest(lock), recipe_digest(RECIPE))
+    listing = read_listing(listing_path(RECIPE, entry.tree))
+    assert listing is not None and len(listing) == entry.files
+    bill = json.loads((RECIPE / "sboms" / f"{lock.stem}.cdx.json").read_text("utf-8"))
+    kinds = {kind: [c for c in bill["components"] if c["purl"].startswith(f"pkg:{kind}/")] for kind in ("pypi", "deb")}
+    locked = {pin.name: pin for pin in read_lock(lock).values()}
+    assert {canonicalize_name(c["name"]): c["version"] for c in kinds["pypi"]} == {
+        name: pin.version for name, pin in locked.items()
+    }
+    assert all(c["hashes"][0]["content"] in locked[canonicalize_name(c["name"])].hashes for c in kinds["pypi"])
+    documents = {path.split("/")[3] for path in listing if re.match("usr/share/doc/[^/.]+$", path)}
+    assert documents <= {c["name"] for c in kinds["deb"]} and documents
+
+
+def test_packages_that_dpkg_does_not_list_are_known_by_their_changelogs() -> None:
+    def changelog(version: str, name: str = "tool") -> bytes:
+        return gzip.compress(f"{name} ({version}) bookworm; urgency=medium\n\n  * Text.\n".encode())
+
+    files = {
+        "doc/tool/changelog.gz": gzip.compress(b"2020-01-01 upstream speaks its own way\n"),
+        "doc/tool/changelog.Debian.gz": changelog("1:2.0-1"),
+        "doc/tool/changelog.Debian.amd64.gz": changelog("1:2.0-1+b2"),
+        "doc/native/changelog.gz": changelog("7", "source-of-native"),
+        "doc/none/copyright": b"text",
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as made:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            made.addfile(info, io.BytesIO(content))
+        link = tarfile.TarInfo("doc/libtool")
+        link.type, link.linkname = tarfile.SYMTYPE, "tool"
+        made.addfile(link)
+    assert documented([buffer.getvalue()]) == [
+        ("libtool", "1:2.0-1+b2", ""),
+        ("native", "7", ""),
+        ("tool", "1:2.0-1+b2", ""),
+    ]
+    assert documented([]) == installed([]) == []
+
+
+def test_bills_of_other_locks_on_one_base_have_serial_numbers_of_their_own() -> None:
+    first, again, other = (
+        json.loads(bill_of_materials("image", f"base {lock}", {}, []))["serialNumber"] for lock in "aab"
+    )
+    assert first == again != other
+
+
+def test_a_base_for_another_platform_is_refused() -> None:
+    image_file = read_image_file(RECIPE)
+    ((name, base),) = image_file.bases.items()
+    assert known(image_file, base, name) == name
+    with pytest.raises(MismatchError, match=f"base {name} is for linux/amd64, the image for linux/arm64"):
+        known(image_file, base.model_copy(update={"platform": "linux/arm64"}), None)
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
@@ -92,7 +172,14 @@ def test_wheels_are_not_fetched_into_a_folder_that_cannot_be_written(tmp_path: P
     (tmp_path / "lock.txt").write_text("tiny==1.0 --hash=sha256:" + "0" * 64)
     variant = read_image_file(RECIPE).variants["default"]
     with pytest.raises(UsageError, match=r"/sys cannot be written: .* \(name another folder with --wheels\)"):
-        fetch(Path("/sys"), tmp_path / "lock.txt", variant, "linux/amd64", lambda line: None)
+        fetch(
+            Path("/sys"),
+            tmp_path / "lock.txt",
+            variant,
+            "linux/amd64",
+            lambda line: None,
+            Session("", io.BytesIO()).scratch,
+        )
 
 
 def test_wheels_of_older_c_libraries_are_taken_and_of_newer_ones_not() -> None:
@@ -117,7 +204,7 @@ def archive(change: Callable[[tarfile.TarInfo], None] = lambda info: None, order
         info.linkname = "word" if kind == tarfile.SYMTYPE else ""
         change(info)
         members.append((info, content))
-    with tarfile.open(fileobj=buffer, mode="w") as made:
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as made:
         for info, content in members[::order]:
             made.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
@@ -144,6 +231,7 @@ def test_the_tree_hash_depends_on_neither_times_nor_order_nor_blocks() -> None:
         ("etc/link", "linkname", "elsewhere"),
         ("null", "devminor", 3),
         ("etc", "gid", 7),
+        ("etc/word", "pax_headers", {"SCHILY.xattr.security.capability": "\x01\x02"}),
         ("etc/word", "name", "etc/other"),
     ],
 )
