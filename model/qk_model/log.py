@@ -35,7 +35,7 @@ class Log:
         partial.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
         os.replace(partial, path)
         self.file = path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(self.out / "tensorboard" / self.stage), purge_step=self.start)
+        self.board = SummaryWriter(str(self.out / "tensorboard" / self.stage), purge_step=self.start + 1)
         return self
 
     def write(self, step: int, total: int, values: dict[str, Any], seconds: float) -> None:

@@ -111,7 +111,9 @@ class Trunk(nn.Module):
         """Run the VLM and the connector."""
         side = self.config.vlm_resolution
         images = [
-            image if image.shape[-1] == side else F.interpolate(image, (side, side), mode="bilinear", antialias=True)
+            image
+            if image.shape[2:] == (side, side)
+            else F.interpolate(image, (side, side), mode="bilinear", antialias=True)
             for image in batch.images
         ]
         read = self.vlm(images, batch.input_ids, batch.mask, self.tokens(batch.region))

@@ -214,7 +214,7 @@ def make_table(head: list[str], rows: list[list[str]]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in head:
-        table.add_column(escape(name))
+        table.add_column(escape(name), overflow="fold")
     for row in rows:
         table.add_row(*(escape(plain(cell)) for cell in row))
     return table
@@ -244,8 +244,6 @@ def print_tables(tables: list[TextTable], form: str) -> None:
             lines = [f"**{markdown_safe(table.title)}**", "", *markdown_table(list(table.columns), rows), ""]
             print("\n".join(lines))
         else:
-            from rich.console import Console
-
-            console = Console()
+            console = make_console()
             console.print(f"\n{table.title}", markup=False)
             console.print(make_table(list(table.columns), [list(row) for row in table.rows]))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from qk_model.adapter import QueryKontextEditor
 from qk_model.config import PRESETS, Preset, load_preset
 from qk_model.digest import weights_digest
@@ -20,6 +22,8 @@ from qk_bench.conformance import check_model
 from qk_bench.errors import UsageError
 from qk_bench.images import read_pixels
 from qk_bench.plugins import load_model, load_trainer
+
+ARTICLE = ("article-color-success", "article-removal-success", "article-layout-success")
 
 
 @pytest.fixture
@@ -128,6 +132,24 @@ def test_counting_allocates_nothing() -> None:
     assert result.exit_code == 0, result.output
     shown = json.loads(result.output)
     assert any(row["parameters"].startswith("10.0") for row in shown[0]["rows"])
+
+
+def test_tables_in_a_pipe_are_whole() -> None:
+    result = CliRunner().invoke(app, ["show", "query-kontext", "--preset", "base"])
+    assert result.exit_code == 0, result.output
+    assert "FluxTransformer2DModel" in result.output and "…" not in result.output
+
+
+def test_the_page_has_the_figures_that_its_commands_print_and_that_the_article_states() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "micro-model.md").read_text("utf-8")
+    second = next(row for row in tables("base")[1].rows if row[0] == "stage 2")
+    whole, each = (f"{float(cell.removesuffix(' GB')):.0f} GB" for cell in (second[3], second[5]))
+    assert f"Stage 2 of base, {whole} before activations by `qkbench show`, comes down to {each}" in page
+    claims = yaml.safe_load((resources.files("qk_model") / "claims.yaml").read_text("utf-8"))["claims"]
+    stated = {c["says"]["task"]: c["says"]["value"] for c in claims if c["id"] in ARTICLE}
+    (row,) = (line.split("|")[2:6] for line in page.splitlines() if line.startswith("| the article's figures"))
+    tasks = ("color_swap", "removal", "insertion", "layout")
+    assert [cell.strip() for cell in row] == [f"{100 * stated[t]:.1f} %" if t in stated else "" for t in tasks]
 
 
 def test_an_unknown_preset_is_one_line() -> None:

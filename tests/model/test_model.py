@@ -57,6 +57,16 @@ def test_every_mode_makes_an_image_of_the_size_asked_for(preset: Preset, mode: s
     assert (made[0].gate is not None) == (mode == "edit")
 
 
+@pytest.mark.parametrize("size", [(112, 144), (144, 112), (160, 96)])
+def test_pictures_of_any_proportions_are_edited(size: tuple[int, int]) -> None:
+    """Three to four and near it: one side is that of the VLM's square, the other no multiple of its patches."""
+    preset = load_preset("micro", {**LIBRARY, "model.vlm_resolution": 112, "model.resolution": 128})
+    model = QueryKontext(preset.model).eval()
+    source = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    (edited,) = make(model, [Job("remove the red circle", *size, 1, source)], steps=1)
+    assert edited.image.shape == source.shape
+
+
 def test_a_closed_gate_returns_the_source_to_the_byte(preset: Preset) -> None:
     model = QueryKontext(preset.model).eval()
     assert model.gate is not None
