@@ -142,6 +142,12 @@ class ModelConfig:
                 "model.fusion_depth and model.gate.share are of the lean block",
                 "leave them at null and 1 with `block: library`",
             )
+        depth = self.mmdit.arguments.get("depth", 0)
+        if self.fusion_depth is not None and not 0 <= self.fusion_depth < depth:
+            raise UsageError(
+                f"model.fusion_depth is {self.fusion_depth}",
+                f"null for all {depth} blocks, or the number of the first ones",
+            )
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,20 @@ class Optimisation:
     generation: dict[str, float]  # how the rest divides among the other modes
     tasks: dict[str, float]  # how the edits divide among the tasks of the scenes suite
     resolutions: dict[int, float]  # buckets and their shares
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "micro_batch"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"a stage's {name} is {getattr(self, name)}", "give at least 1")
+        if not 0 <= self.query_ratio <= 1:
+            raise UsageError(f"a stage's query_ratio is {self.query_ratio}", "it is a share: give 0 to 1")
+        generating = [mode for mode in MODES if mode != "edit"]
+        if unknown := set(self.generation) - set(generating):
+            raise UsageError(f"a stage's generation has {min(unknown)!r}", f"known: {', '.join(generating)}")
+        for name in ("tasks", "resolutions", *(["generation"] if self.query_ratio < 1 else [])):
+            shares = getattr(self, name)
+            if not sum(shares.values()) > 0 or min(shares.values()) < 0:
+                raise UsageError(f"a stage's {name} is {shares}", "give shares, one of them above 0")
 
 
 @dataclass(frozen=True)
@@ -198,6 +218,12 @@ class Training(Loop):
 
     compile: bool
     stages: dict[str, Stage]
+
+    def __post_init__(self) -> None:
+        if not self.schedule or len({*self.schedule} & {*self.stages}) < len(self.schedule):
+            raise UsageError(
+                f"training.schedule is {list(self.schedule)}", f"name stages, each once, of: {', '.join(self.stages)}"
+            )
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,27 @@ def test_an_override_of_nothing_is_refused() -> None:
         load_preset("micro", {"model.gate.size": 3})
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("training.schedule", ["1", "9"], "schedule is"),
+        ("training.schedule", ["1", "1"], "schedule is"),
+        ("training.schedule", [], "schedule is"),
+        ("training.stages.1.query_ratio", 1.5, "query_ratio is 1.5"),
+        ("training.stages.pretrain-vlm.query_ratio", 0.5, r"generation is \{\}"),
+        ("training.stages.1.generation", {"draw": 1.0}, "generation has 'draw'"),
+        ("training.stages.3.tasks", {}, "tasks is"),
+        ("training.stages.3.resolutions", {64: 0.0}, "resolutions is"),
+        ("training.stages.3.micro_batch", 0, "micro_batch is 0"),
+        ("model.fusion_depth", 5, "fusion_depth is 5"),
+        ("model.fusion_depth", -1, "fusion_depth is -1"),
+    ],
+)
+def test_an_ablation_that_would_crash_or_do_nothing_is_refused(path: str, value: object, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load_preset("micro", {path: value})
+
+
 def test_the_published_values_are_those_of_the_paper() -> None:
     paper = load_preset("paper")
     stages = paper.training.stages
