@@ -64,6 +64,7 @@ def write_run(
     aggregates: Sequence[Mapping[str, Any]] = (),
     progress: Literal["partial", "complete"] = "complete",
     code: str = "",
+    own_size: bool = False,
 ) -> Path:
     """Write a run directory.
 
@@ -84,6 +85,7 @@ def write_run(
         aggregates: Rows of `aggregates.parquet`.
         progress: Status of the run.
         code: Hash of the file that the metrics beside success were named by; empty for none.
+        own_size: Whether the suite's samples keep the size of their pictures.
     """
     path.mkdir(parents=True)
     models = list(dict.fromkeys(model for by_model in tasks.values() for model in by_model))
@@ -125,7 +127,16 @@ def write_run(
     beside = tuple(COLUMNS[m] for m in metrics if m != "success")
     extra = tuple(MetricColumn(id=m, direction="lower") for m in dict.fromkeys(a["column"] for a in aggregates))
     spec = RunSpec(
-        suites=(SuiteSpec(ref="scenes", name="scenes", version=suite_version, digest=suite_digest, verifier=verifier),),
+        suites=(
+            SuiteSpec(
+                ref="scenes",
+                name="scenes",
+                version=suite_version,
+                digest=suite_digest,
+                verifier=verifier,
+                own_size=own_size,
+            ),
+        ),
         tasks=tuple(TaskSpec(suite="scenes", task=t, indices=((first, first + 1),)) for t in tasks),
         models=tuple(ModelSpec(ref=m, card=ModelCard(name=m, version="1", privileged=m in privileged)) for m in models),
         metrics=(

@@ -1,7 +1,8 @@
 """Merges runs into boards: results that were made on the same samples and may stand in one table.
 
-A board is one suite (by the hash of its content and the version of its verifier), split and resolution. Where several runs hold the same model on the
-same board, the newest stands on the board and the others are its earlier versions.
+A board is one suite (by the hash of its content and the version of its verifier), split and resolution; of a suite whose
+samples keep the size of their pictures, the resolution of a run decides nothing and tells no boards apart. Where several
+runs hold the same model on the same board, the newest stands on the board and the others are its earlier versions.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ class Board:
         suite_ref: How the suite is named, to load it.
         verifier: Version of the suite's verifier, as runs record it.
         mark: What tells it from another board of the same name: the first digits of `digest`, the verifier, or both.
+        resolution: Pixels a side; of a suite with `own_size`, what the newest run was asked for, without effect.
+        own_size: Whether samples keep the size of their pictures.
         tasks: The tasks of the entries.
         entries: Per model, in order of appearance, the versions on the board: one, or several that did different tasks.
         earlier: Per model, the versions that a newer run replaced, oldest first.
@@ -90,7 +93,8 @@ class Board:
     @property
     def id(self) -> str:
         """Safe in file names and URLs."""
-        name = f"{self.suite}-{self.version}-{self.split}-{self.resolution}"
+        size = "own-sizes" if self.own_size else self.resolution
+        name = f"{self.suite}-{self.version}-{self.split}-{size}"
         mark = self.mark.removeprefix("content ").replace(",", "").replace(" ", "-")
         return file_name(f"{name}-{mark}" if mark else name)
 
@@ -138,13 +142,13 @@ def make_boards(runs: Sequence[Run]) -> list[Board]:
     Args:
         runs: The runs, oldest first.
     """
-    boards: dict[tuple[str, str, str, str, int], Board] = {}
+    boards: dict[tuple[str, str, str, str, int | None], Board] = {}
     for run in reversed(runs):
         spec = run.manifest.spec
         scored = {tuple(row) for row in run.scores[["model", "suite", "task"]].drop_duplicates().to_numpy()}
         for suite in spec.suites:
             content = (suite.digest, suite.verifier)
-            key = (suite.name, *content, spec.split, spec.resolution)
+            key = (suite.name, *content, spec.split, None if suite.own_size else spec.resolution)
             made = Board(suite.name, suite.version, *content, suite.ref, spec.split, spec.resolution, suite.own_size)
             board = boards.setdefault(key, made)
             for column in (column for metric in spec.metrics for column in metric.columns):

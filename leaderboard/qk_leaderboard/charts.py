@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 from markupsafe import Markup, escape
 
+from qk_leaderboard import labels
+from qk_leaderboard.scales import nice_step
 from qk_leaderboard.text import visible
 
 _INK, _MUTED, _LINE, _ACCENT = "var(--ink)", "var(--muted)", "var(--line)", "var(--accent)"
@@ -52,20 +55,42 @@ class Point:
 def quality_by_cost(points: Sequence[Point], x_title: str, y_title: str, *, share: bool) -> Markup:
     """Cost from left to right on a logarithmic axis, quality upwards, both with whiskers."""
     values = [_row(point) for point in points]
-    lowest = min(value for row in values for value in (row["x"], row["x_low"]))
-    highest = max(value for row in values for value in (row["x"], row["x_high"]))
-    x_scale = {"type": "log", "domain": [lowest / 1.6, highest * 1.6], "nice": False}
+    lowest, highest = _ends(values, "x")
+    left, right = lowest / 1.6, highest * 1.6
+    low, high = (0.0, 100.0) if share else _rounded(*_ends(values, "y"))
+    width, height = 620.0, max(340.0, 20.0 * len(values))  # many names need room
+
+    def place_of(row: dict[str, Any], x_end: str, y_end: str) -> tuple[float, float]:
+        across = math.log(row[x_end] / left) / math.log(right / left)
+        return width * across, height * (high - row[y_end]) / (high - low)
+
+    dots = [place_of(row, "x", "y") for row in values]
+    marks = [(x - 6, y - 6, x + 6, y + 6) for x, y in dots]
+    for row in values:
+        (x0, y0), (x1, y1) = place_of(row, "x_low", "y_low"), place_of(row, "x_high", "y_high")
+        x, y = place_of(row, "x", "y")
+        marks += [(x0 - 2, y - 2, x1 + 2, y + 2), (x - 2, y1 - 2, x + 2, y0 + 2)]
+    area = np.array([0.0, 0.0, width, height])
+    places = labels.place([row["name"] for row in values], dots, np.array(marks), area)
+    for row, dot, place in zip(values, dots, places, strict=True):
+        row |= {"name_x": place.x, "name_y": place.y, "align": place.align, "dot_x": dot[0], "dot_y": dot[1]}
+        row |= {"line_x": place.line[0], "line_y": place.line[1]} if place.line else {"line_x": None}
+
     x = {
         "field": "x",
         "type": "quantitative",
-        "scale": x_scale,
+        "scale": {"type": "log", "domain": [left, right], "nice": False},
         "title": _X,
         "axis": {"tickCount": 6, "grid": False, "format": "~g"},
     }
-    y_scale = {"domain": [0, 100]} if share else {"zero": False}
-    y = {"field": "y", "type": "quantitative", "scale": y_scale, "title": _Y}
+    y = {"field": "y", "type": "quantitative", "scale": {"domain": [low, high], "nice": False}, "title": _Y}
     colour = {"condition": {"test": "datum.muted", "value": _MUTED}, "value": _ACCENT}
     layers: list[dict[str, Any]] = [
+        {
+            "transform": [{"filter": "isValid(datum.line_x)"}],
+            "mark": {"type": "rule", "strokeWidth": 1, "stroke": _MUTED, "opacity": 0.6},
+            "encoding": {"x": _pixel("dot_x"), "x2": _pixel("line_x"), "y": _pixel("dot_y"), "y2": _pixel("line_y")},
+        },
         {
             "mark": {"type": "rule", "strokeWidth": 1.5},
             "encoding": {"x": {**x, "field": "x_low"}, "x2": {"field": "x_high"}, "y": y, "color": colour},
@@ -76,19 +101,34 @@ def quality_by_cost(points: Sequence[Point], x_title: str, y_title: str, *, shar
         },
         {"mark": {"type": "circle", "size": 70, "opacity": 1}, "encoding": {"x": x, "y": y, "color": colour}},
     ]
-    for row in values:  # names at the right end stand left of their points, where there is room
-        row["turned"] = math.log(row["x"] / lowest) > 0.75 * math.log(highest / lowest)
     layers += [
         {
-            "transform": [{"filter": {"field": "turned", "equal": turned}}],
-            "mark": {"type": "text", "align": "right" if turned else "left", "dx": -9 if turned else 9, "dy": -8,
-                     "fontSize": 12, "fill": _INK, "limit": 160},
-            "encoding": {"x": x, "y": y, "text": {"field": "name"}},
+            "transform": [{"filter": {"field": "align", "equal": align}}],
+            "mark": {"type": "text", "align": align, "baseline": "middle", "fontSize": 12, "fill": _INK, "limit": 160},
+            "encoding": {"x": _pixel("name_x"), "y": _pixel("name_y"), "text": {"field": "name"}},
         }
-        for turned in (False, True)
-    ]  # fmt: skip
-    spec = {"width": 620, "height": 340, "data": {"values": values}, "layer": layers}
+        for align in ("left", "right")
+    ]
+    spec = {"width": width, "height": height, "data": {"values": values}, "layer": layers}
     return _draw(spec, f"{y_title} against {x_title}", x_title, y_title)
+
+
+def _pixel(field: str) -> dict[str, Any]:
+    return {"field": field, "type": "quantitative", "scale": None, "axis": None}
+
+
+def _ends(values: Sequence[dict[str, Any]], axis: str) -> tuple[float, float]:
+    """The least and the greatest value on an axis, whiskers included."""
+    found = [row[name] for row in values for name in (axis, f"{axis}_low", f"{axis}_high")]
+    return min(found), max(found)
+
+
+def _rounded(low: float, high: float) -> tuple[float, float]:
+    """The ends of an axis that holds some values, on round numbers."""
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    step = nice_step(high - low)
+    return math.floor(low / step) * step, math.ceil(high / step) * step
 
 
 def scatter(xs: Sequence[float], ys: Sequence[float], x_title: str, y_title: str) -> Markup:

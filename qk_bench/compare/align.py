@@ -93,11 +93,12 @@ def align(entrants: tuple[Entrant, ...], *, intersect: bool) -> Field:
 
 def _check_alike(a: Run, b: Run) -> None:
     """Refuse runs that asked different questions."""
-    for what in ("split", "resolution"):
+    suites_b = {s.name: s for s in b.manifest.spec.suites}
+    own = all(suite.own_size for suite in a.manifest.spec.suites if suite.name in suites_b)
+    for what in ("split",) if own else ("split", "resolution"):  # where samples keep their sizes, it had no effect
         x, y = getattr(a.manifest.spec, what), getattr(b.manifest.spec, what)
         if x != y:
             raise NotComparableError(f"{what} differs: {x} in {a.path}, {y} in {b.path}")
-    suites_b = {s.name: s for s in b.manifest.spec.suites}
     for suite in a.manifest.spec.suites:
         other = suites_b.get(suite.name)
         if other is None:

@@ -190,6 +190,13 @@ def test_a_metric_that_another_file_computed_is_never_compared(tmp_path: Path) -
             compare(between(str(a), str(b), asked))
 
 
+def test_the_resolution_of_a_run_means_nothing_where_samples_keep_their_own_sizes(tmp_path: Path) -> None:
+    scores = {"t": simulate(20, {"m": 0.5})}
+    a, b = (write_run(tmp_path / f"{r}", scores, resolution=r, own_size=True) for r in (64, 128))
+    (comparison,) = compare(between(str(a), str(b), Options())).comparisons
+    assert comparison.difference == 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

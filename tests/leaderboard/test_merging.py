@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from qk_leaderboard import build
@@ -40,6 +41,23 @@ def test_other_resolutions_are_another_board(small_run: Path, tmp_path: Path) ->
     index = (tmp_path / "site" / "index.html").read_text()
     assert '<select name="board">' in index
     assert (tmp_path / "site" / "gallery-scenes-1-test-32.html").is_file()
+
+
+def test_the_resolution_of_a_run_divides_no_samples_that_keep_their_own_sizes(tmp_path: Path) -> None:
+    """The same pictures were asked of both models, so they stand in one table and are compared."""
+    first = simulated(tmp_path / "a", {"removal": simulate(30, {"m": 0.9})}, resolution=64, own_size=True)
+    second = simulated(tmp_path / "b", {"removal": simulate(30, {"n": 0.2})}, resolution=128, own_size=True)
+    (board,) = make_boards(read_runs([first, second]))
+    assert set(board.models) == {"m", "n"} and board.title == "scenes 1, test split, own sizes"
+    build([first, second], tmp_path / "site")
+    check_links(tmp_path / "site")
+    (row,) = json.loads((tmp_path / "site" / "downloads" / "comparisons.json").read_text())
+    assert row["resolution"] is None and row["difference"] is not None
+    (tmp_path / "other").mkdir()
+    of_pixels = simulated(tmp_path / "other" / "c", {"removal": simulate(30, {"m": 0.9})}, resolution=64)
+    build([first, of_pixels], tmp_path / "both")
+    rows = json.loads((tmp_path / "both" / "downloads" / "results.json").read_text())
+    assert {row["resolution"] for row in rows} == {64, None}
 
 
 def test_a_run_named_twice_counts_once(small_run: Path) -> None:

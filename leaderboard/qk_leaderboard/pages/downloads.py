@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from qk_leaderboard import scales
+from qk_leaderboard.boards import Board
 from qk_leaderboard.site import Site
 
 _RISKY = ("=", "+", "-", "@", "\t", "\r")
@@ -56,9 +57,14 @@ def _write(folder: Path, name: str, frame: pd.DataFrame) -> list[dict[str, str]]
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     def plain(value: Any) -> Any:
-        return None if isinstance(value, float) and not math.isfinite(value) else value
+        return None if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)) else value
 
     return [{str(key): plain(value) for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _resolution(board: Board) -> int | None:
+    """Pixels a side; none where samples keep the size of their pictures."""
+    return None if board.own_size else board.resolution
 
 
 def _results(site: Site) -> pd.DataFrame:
@@ -69,7 +75,7 @@ def _results(site: Site) -> pd.DataFrame:
             "suite": board.suite,
             "suite_version": board.version,
             "split": board.split,
-            "resolution": board.resolution,
+            "resolution": _resolution(board),
         }
         for (scope, metric, model), cell in site.cells[board.id].items():
             e = cell.estimate
@@ -81,7 +87,7 @@ def _results(site: Site) -> pd.DataFrame:
                     "without_value": sum(cell.without.values()),
                 }
             )  # fmt: skip
-    return pd.DataFrame(rows)
+    return _table(rows)
 
 
 def _pairs(site: Site) -> pd.DataFrame:
@@ -95,14 +101,19 @@ def _pairs(site: Site) -> pd.DataFrame:
                 rows.append(
                     {
                         "board": board.id, "suite": board.suite, "suite_version": board.version, "split": board.split,
-                        "resolution": board.resolution, "scope": view.scope.id, "metric": c.metric, "a": c.a.label,
+                        "resolution": _resolution(board), "scope": view.scope.id, "metric": c.metric, "a": c.a.label,
                         "b": c.b.label, "a_value": c.a.value, "b_value": c.b.value, "difference": c.difference,
                         "low": c.low, "high": c.high, "p": c.p, "p_corrected": c.p_corrected, "test": c.test,
                         "family": c.family, "effect": c.effect, "n": c.n, "clusters": c.n_clusters,
                         "verdict": c.verdict,
                     }
                 )  # fmt: skip
-    return pd.DataFrame(rows)
+    return _table(rows)
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows)
+    return frame.astype({"resolution": "Int64"}) if rows else frame  # a whole number also beside a missing one
 
 
 def _scores(site: Site) -> pd.DataFrame:
@@ -112,7 +123,7 @@ def _scores(site: Site) -> pd.DataFrame:
         frame.insert(0, "board", board.id)
         frame.insert(2, "suite_version", board.version)
         frame.insert(3, "split", board.split)
-        frame.insert(4, "resolution", board.resolution)
+        frame.insert(4, "resolution", pd.array([_resolution(board)] * len(frame), dtype="Int64"))
         parts.append(frame)
     whole = pd.concat(parts, ignore_index=True)
     for column in whole.select_dtypes(include="category").columns:
