@@ -56,7 +56,7 @@ def export(
     description: dict[str, JsonValue] = {
         "format": FORMAT,
         "suites": [suite.model_dump(mode="json", exclude={"ref", "verifier", "own_size"}) for suite in suites],
-        "tasks": [task.model_dump(mode="json") for task in tasks],
+        "tasks": [task.model_dump(mode="json", exclude={"diagnostic"}) for task in tasks],
         "split": split,
         "resolution": resolution,
     }

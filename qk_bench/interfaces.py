@@ -133,6 +133,8 @@ class Suite(ABC):
     """Of the rules by which its tasks' `verify` decides: raise it with every change that can change a verdict."""
     tasks: Mapping[str, Task]
     groups: Mapping[str, tuple[str, ...]] = {}
+    diagnostics: frozenset[str] = frozenset()
+    """Tasks that are no part of what the suite scores: they are run only if they are named, and pooled with no others."""
     own_size: bool = False
     """True where samples keep the size of their pictures: the resolution of a run has no effect."""
     problems: Sequence[str] = ()

@@ -74,6 +74,7 @@ class TaskSpec(Record):
     task: str
     kind: Kind = "edit"
     indices: tuple[tuple[int, int], ...] = Field(description="ranges of sample indices, [start, stop)")
+    diagnostic: bool = Field(default=False, description="true if it is no part of what the suite scores")
 
 
 class MetricSpec(Record):
@@ -101,11 +102,15 @@ class RunSpec(Record):
     def digest(self) -> str:
         """The sha256 of the spec.
 
-        How a model or a suite was named is left out, since the same file may be named in two ways, and `own_size`, which
-        the suite's own digest implies.
+        How a model or a suite was named is left out, since the same file may be named in two ways, and `own_size` and
+        `diagnostic`, which the suite's own digest implies.
         """
-        refs = {"models": {"__all__": {"ref"}}, "suites": {"__all__": {"ref", "own_size"}}}
-        spec = self.model_dump(mode="json", exclude=refs)
+        implied = {
+            "models": {"__all__": {"ref"}},
+            "suites": {"__all__": {"ref", "own_size"}},
+            "tasks": {"__all__": {"diagnostic"}},
+        }
+        spec = self.model_dump(mode="json", exclude=implied)
         for suite in spec["suites"]:
             if not suite["verifier"]:
                 del suite["verifier"]  # a run from before it was recorded keeps its hash

@@ -289,9 +289,9 @@ def _find_in_any_suite(name: str, registered: Sequence[str]) -> list[FoundTask]:
 
 
 def _select(suite_ref: str, suite: Suite, name: str) -> list[FoundTask]:
-    """The tasks of a suite that `name` means: all when empty, a task, or a group."""
+    """The tasks of a suite that `name` means: when empty all but the diagnostics, a task, or a group."""
     if not name:
-        chosen: Sequence[str] = list(suite.tasks)
+        chosen: Sequence[str] = [task for task in suite.tasks if task not in suite.diagnostics] or list(suite.tasks)
     elif name in suite.tasks:
         chosen = [name]
     elif name in suite.groups:

@@ -65,6 +65,7 @@ def write_run(
     progress: Literal["partial", "complete"] = "complete",
     code: str = "",
     own_size: bool = False,
+    diagnostics: Sequence[str] = (),
 ) -> Path:
     """Write a run directory.
 
@@ -86,6 +87,7 @@ def write_run(
         progress: Status of the run.
         code: Hash of the file that the metrics beside success were named by; empty for none.
         own_size: Whether the suite's samples keep the size of their pictures.
+        diagnostics: Tasks that the suite does not score.
     """
     path.mkdir(parents=True)
     models = list(dict.fromkeys(model for by_model in tasks.values() for model in by_model))
@@ -137,7 +139,9 @@ def write_run(
                 own_size=own_size,
             ),
         ),
-        tasks=tuple(TaskSpec(suite="scenes", task=t, indices=((first, first + 1),)) for t in tasks),
+        tasks=tuple(
+            TaskSpec(suite="scenes", task=t, indices=((first, first + 1),), diagnostic=t in diagnostics) for t in tasks
+        ),
         models=tuple(ModelSpec(ref=m, card=ModelCard(name=m, version="1", privileged=m in privileged)) for m in models),
         metrics=(
             MetricSpec(ref="success", kinds=("edit",), columns=(COLUMNS["success"],)),

@@ -120,8 +120,8 @@ class Board:
         return [model for model in self.models if set(scope.tasks) <= done[model]]
 
     def scopes(self) -> list[Scope]:
-        """The groups that the suite names, as far as they are here, all tasks, and each task."""
-        names = tuple(self.tasks)
+        """The groups that the suite names, as far as they are here, all tasks but diagnostics, and each task."""
+        names = tuple(name for name, task in self.tasks.items() if not task.diagnostic)
         groups: dict[tuple[str, ...], Scope] = {}
         for group, members in self._groups().items():
             present = tuple(task for task in names if task in members)
@@ -129,7 +129,8 @@ class Board:
                 groups.setdefault(present, Scope(group, f"{group} ({len(present)} tasks)", present))
         if len(names) > 1 and names not in groups:
             groups = {names: Scope("all", f"all {len(names)} tasks", names), **groups}
-        return [*groups.values(), *(Scope(task, task, (task,)) for task in names)]
+        single = [*names, *(name for name in self.tasks if name not in names)]
+        return [*groups.values(), *(Scope(task, task, (task,)) for task in single)]
 
     def _groups(self) -> dict[str, tuple[str, ...]]:
         suite = installed(self.suite_ref, self.digest)

@@ -104,8 +104,15 @@ def make_tasks(
         indices: Ranges of sample indices by task name, in place of the limit.
 
     Raises:
-        UsageError: A task has no such split, or no samples in it.
+        UsageError: A task has no such split, or no samples in it; or a diagnostic is named beside tasks that are scored.
     """
+    diagnostic = [item.task.name in item.suite.diagnostics for item in found]
+    if any(diagnostic) and not all(diagnostic):
+        alone = found[diagnostic.index(True)]
+        raise UsageError(
+            f"{alone.suite.name}/{alone.task.name} is no part of what {alone.suite.name} scores",
+            "give it a run of its own, since a run's tasks are pooled",
+        )
     suites: dict[str, SuiteSpec] = {}
     tasks: list[TaskSpec] = []
     for item in found:
@@ -127,7 +134,8 @@ def make_tasks(
             raise UsageError(f"task {suite.name}/{task.name} has no samples in split {split}")
         if size is not None and chosen[-1][1] > size:
             raise UsageError(f"task {suite.name}/{task.name} has {size} samples in split {split}, not {chosen[-1][1]}")
-        tasks.append(TaskSpec(suite=suite.name, task=task.name, kind=task.kind, indices=chosen))
+        aside = task.name in suite.diagnostics
+        tasks.append(TaskSpec(suite=suite.name, task=task.name, kind=task.kind, indices=chosen, diagnostic=aside))
     return tuple(suites.values()), tuple(tasks)
 
 

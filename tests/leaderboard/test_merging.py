@@ -60,6 +60,16 @@ def test_the_resolution_of_a_run_divides_no_samples_that_keep_their_own_sizes(tm
     assert {row["resolution"] for row in rows} == {64, None}
 
 
+def test_a_diagnostic_is_shown_and_pooled_with_no_task_that_is_scored(tmp_path: Path) -> None:
+    tasks = {task: simulate(30, {"m": 0.9, "n": 0.4}) for task in ("border", "recolor")}
+    scored = simulated(tmp_path / "a", tasks)
+    aside = simulated(tmp_path / "b", {"preservation": simulate(30, {"n": 1.0})}, diagnostics=["preservation"])
+    (board,) = make_boards(read_runs([scored, aside]))
+    whole, *single = board.scopes()
+    assert whole.tasks == ("border", "recolor") and set(board.covering(whole)) == {"m", "n"}
+    assert [scope.id for scope in single] == ["border", "recolor", "preservation"]
+
+
 def test_a_run_named_twice_counts_once(small_run: Path) -> None:
     (board,) = make_boards(read_runs([small_run, small_run]))
     assert not board.earlier

@@ -22,7 +22,7 @@ from qk_tasks.published.files import BadItemError, Picture, has_table, image_cel
 from qk_tasks.published.suite import PublishedSuite, Row, Verify, task_name
 
 PRESERVATION: Final = "preservation"
-"""The diagnostic task whose answer is its input; PaintBench does not score it."""
+"""The task whose answer is its input: PaintBench calls it diagnostic, outside of its 1,920 scored problems."""
 THRESHOLD: Final = 5
 SUCCESS_IOU: Final = 0.9
 """Success is IoU of at least this at CIE76 of 5. Chosen here: PaintBench itself reports IoU and no success."""
@@ -33,6 +33,7 @@ class PaintBenchSuite(PublishedSuite):
     """PaintBench or TinyGrafixBench, as its generator writes it or as a table."""
 
     name = "paintbench"
+    diagnostics = frozenset((PRESERVATION,))
     layout = "<task>/<NNN>_input.png with <NNN>_answer.png and <NNN>.json, or Parquet with input_image and answer_image"
 
     def rows(self) -> Iterator[tuple[str, Callable[[], Row]]]:

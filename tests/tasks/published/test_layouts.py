@@ -13,15 +13,16 @@ from PIL import Image
 from qk_bench.errors import UsageError
 from qk_bench.manifest import RunSpec
 from qk_bench.plugins import find_tasks
+from qk_bench.run.spec import make_tasks
 from tests.tasks.published import layouts
 
 
 def test_paintbench_as_its_generator_writes_it(tmp_path: Path) -> None:
     layouts.paintbench(tmp_path)
     found = find_tasks([f"paintbench:{tmp_path}"])
-    assert [item.task.name for item in found] == ["border", "preservation", "recolor"]
+    assert [item.task.name for item in found] == ["border", "recolor"]
     assert found[0].suite.groups["scored"] == ("border", "recolor")
-    sample = found[2].task.sample("test", 1, 64)
+    sample = found[1].task.sample("test", 1, 64)
     assert (sample.width, sample.height) == (layouts.SIDE + 8, layouts.SIDE)  # its own size, not the run's
     assert sample.instruction == "Do recolor number 1."
     assert sample.target is not None and sample.edit_mask is not None and sample.source is not None
@@ -35,6 +36,20 @@ def test_own_sizes_are_said_and_leave_hashes_alone(tmp_path: Path) -> None:
     del stored["suites"][0]["own_size"]  # a run from before the field
     assert RunSpec.model_validate(stored).digest() == spec.digest()
     assert make_spec("no-op").sizes == "64 px"
+
+
+def test_paintbenchs_diagnostic_is_run_when_it_is_named_and_never_pooled(tmp_path: Path) -> None:
+    """PaintBench scores 20 tasks; on `preservation` a model that does nothing is perfect."""
+    named = f"paintbench:{layouts.paintbench(tmp_path)}/preservation"
+    spec = make_spec("no-op", task=named, metrics=("success",))
+    assert [task.diagnostic for task in spec.tasks] == [True]
+    stored = spec.model_dump(mode="json")
+    del stored["tasks"][0]["diagnostic"]  # a run from before the field
+    assert RunSpec.model_validate(stored).digest() == spec.digest()
+    with pytest.raises(
+        UsageError, match=r"paintbench/preservation is no part of what paintbench scores.* run of its own"
+    ):
+        make_tasks(find_tasks([f"paintbench:{tmp_path}", named]), "test", 2)
 
 
 def test_paintbench_as_a_table_is_the_same(tmp_path: Path) -> None:
