@@ -110,6 +110,14 @@ class Task(ABC):
                 f"{self.suite} is drawn at {low} to {high} pixels a side, not {resolution}", "name another --resolution"
             )
 
+    def unusable(self, split: str, indices: Sequence[int], resolution: int) -> Mapping[int, str]:
+        """Which of some samples cannot be made, and why: file, item, what is wrong. A run leaves them out and says so.
+
+        For faults of a user's data that would take too long to find in all of it when the suite is loaded (those go into
+        `Suite.problems`): it is asked of the samples of a run only.
+        """
+        return {}
+
     @abstractmethod
     def sample(self, split: str, index: int, resolution: int) -> Sample:
         """The sample at `index`, at `resolution` pixels a side. A pure function."""

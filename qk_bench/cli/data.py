@@ -32,17 +32,27 @@ def export(
     limit: Annotated[int, typer.Option(min=1, help="Samples per task.")] = DEFAULT_LIMIT,
     resolution: Resolution = DEFAULT_RESOLUTION,
 ) -> None:
-    """Write samples as a Hugging Face imagefolder (PNGs and metadata.jsonl), to run a model anywhere."""
+    """Write samples as a Hugging Face imagefolder (PNGs and metadata.jsonl), to run a model anywhere.
+
+    Exit codes: 0 done, 5 done with bad input left out, 2 bad input.
+    """
+    from qk_bench.cli.run import problems_of, say_left_out
     from qk_bench.export import export as write
     from qk_bench.plugins import find_tasks
-    from qk_bench.run.spec import in_split, make_tasks
+    from qk_bench.run.spec import in_split, make_tasks, without_unusable
 
-    found, empty = in_split(find_tasks([task]), split)
+    found = find_tasks([task])
+    left_out = say_left_out(problems_of(found))
+    found, empty = in_split(found, split)
     if empty:
         print(f"no samples in split {split}, left out: {', '.join(empty)}", file=sys.stderr)
     suites, tasks = make_tasks(found, split, limit)
+    found, tasks, problems = without_unusable(found, tasks, split, resolution)
+    left_out += say_left_out(problems)
     count = write(found, suites, tasks, split, resolution, out)
     print(f"{count} samples in {out}" if count else f"{out} holds this export already")
+    if left_out:
+        raise typer.Exit(5)
 
 
 class Layout(enum.StrEnum):

@@ -77,17 +77,27 @@ def run(
     from qk_bench.cli.execution import perform
     from qk_bench.manifest import RunSpec
     from qk_bench.plugins import find_tasks
-    from qk_bench.run.spec import CONTROLS, check_spec, in_split, make_metrics, make_models, make_tasks
+    from qk_bench.run.spec import (
+        CONTROLS,
+        check_spec,
+        in_split,
+        make_metrics,
+        make_models,
+        make_tasks,
+        without_unusable,
+    )
 
     refs = list(dict.fromkeys(model or CONTROLS))
     numbers = parse_seeds(seeds)
     check_timeout(timeout)
     found = find_tasks(task)
-    left_out = problems_of(found)
+    left_out = say_left_out(problems_of(found))
     found, empty = in_split(found, split)
     if empty:
         print(f"no samples in split {split}, left out: {', '.join(empty)}", file=sys.stderr)
     suites, tasks = make_tasks(found, split, limit)
+    found, tasks, problems = without_unusable(found, tasks, split, resolution)
+    left_out += say_left_out(problems)
     metrics, unavailable = make_metrics(metric or [])
     spec = RunSpec(
         suites=suites,
@@ -113,9 +123,13 @@ def run(
     )
 
 
-def problems_of(found: Sequence[FoundTask]) -> int:
+def problems_of(found: Sequence[FoundTask]) -> list[str]:
+    """What suites say of items of the user's data that they left out."""
+    return [line for suite in {id(item.suite): item.suite for item in found}.values() for line in suite.problems]
+
+
+def say_left_out(problems: Sequence[str]) -> int:
     """Say on stderr which items of the user's data are left out and why; gives their number."""
-    problems = [line for suite in {id(item.suite): item.suite for item in found}.values() for line in suite.problems]
     for line in problems[:SHOWN_PROBLEMS]:
         print(f"left out: {line}", file=sys.stderr)
     if len(problems) > SHOWN_PROBLEMS:

@@ -19,6 +19,7 @@ from qk_bench.cli.run import (
     ScoreWorkers,
     parse_seeds,
     problems_of,
+    say_left_out,
 )
 
 SHOWN: Final = 5
@@ -87,12 +88,12 @@ def score(
     from qk_bench.manifest import RunSpec
     from qk_bench.outputs import expected_indices, image_files, seeds_in
     from qk_bench.plugins import find_tasks
-    from qk_bench.run.spec import check_spec, make_metrics, make_models, make_tasks
+    from qk_bench.run.spec import check_spec, make_metrics, make_models, make_tasks, without_unusable
 
     files = image_files(folder)
     models = make_models([f"precomputed:{folder}"], {f"precomputed:{folder}": {"name": name} if name else {}})
     found = find_tasks(task)
-    left_out = problems_of(found)
+    left_out = say_left_out(problems_of(found))
     if samples is not None:
         given = {"--limit": limit, "--resolution": resolution, "--split": split}
         clash = [option for option, value in given.items() if value is not None]
@@ -107,6 +108,8 @@ def score(
     for task_name, ((start, stop), *_) in ({} if samples else indices).items():
         print(f"expected: samples {start} to {stop - 1} of {task_name}, as found in {folder}", file=sys.stderr)
     suites, tasks = make_tasks(found, split, limit or 1, indices or None)
+    found, tasks, problems = without_unusable(found, tasks, split, resolution)
+    left_out += say_left_out(problems)
     metrics, unavailable = make_metrics(metric or [])
     spec = RunSpec(
         suites=suites,

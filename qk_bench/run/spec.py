@@ -12,7 +12,7 @@ from qk_bench.interfaces import SetMetric
 from qk_bench.manifest import MetricSpec, ModelSpec, RunSpec, SuiteSpec, TaskSpec
 from qk_bench.metrics import expand
 from qk_bench.plugins import FoundTask, file_digest, load_metric, load_model, names
-from qk_bench.run.plan import SampleReader
+from qk_bench.run.plan import SampleReader, ranges
 
 CONTROLS = ("no-op", "oracle", "noise")
 MAX_REQUESTS: Final = 10**8
@@ -137,6 +137,31 @@ def make_tasks(
         aside = task.name in suite.diagnostics
         tasks.append(TaskSpec(suite=suite.name, task=task.name, kind=task.kind, indices=chosen, diagnostic=aside))
     return tuple(suites.values()), tuple(tasks)
+
+
+def without_unusable(
+    found: Sequence[FoundTask], tasks: Sequence[TaskSpec], split: str, resolution: int
+) -> tuple[list[FoundTask], tuple[TaskSpec, ...], list[str]]:
+    """The tasks without the samples that cannot be made, and one line for each of those.
+
+    Raises:
+        UsageError: Nothing is left.
+    """
+    kept: list[tuple[FoundTask, TaskSpec]] = []
+    problems: list[str] = []
+    for item, task in zip(found, tasks, strict=True):
+        indices = [index for start, stop in task.indices for index in range(start, stop)]
+        faults = item.task.unusable(split, indices, resolution)
+        problems += faults.values()
+        if faults:
+            left = ranges([index for index in indices if index not in faults])
+            task = task.model_copy(update={"indices": left})
+        if task.indices:
+            kept.append((item, task))
+    problems = list(dict.fromkeys(problems))  # one picture may be asked about by several tasks
+    if not kept:
+        raise UsageError(f"no sample can be used; the first problem: {problems[0]}")
+    return [item for item, _ in kept], tuple(task for _, task in kept), problems
 
 
 def check_spec(spec: RunSpec, found: Sequence[FoundTask]) -> None:

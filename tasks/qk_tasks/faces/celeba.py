@@ -8,7 +8,7 @@ no success: read identity, drift and a judge there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -101,6 +101,21 @@ class PortraitTask(Task):
         """Number of portraits that the edit is asked of."""
         return len(self._fitting.get(split, ()))
 
+    def unusable(self, split: str, indices: Sequence[int], resolution: int) -> dict[int, str]:
+        """Portraits of which a mask has other values than two, or shows nothing; only the masks of the edit are read."""
+        found: dict[int, str] = {}
+        if not 32 <= resolution <= MAX_RESOLUTION:  # which `sample` says
+            return found
+        for index in indices:
+            portrait = self._fitting[split][index]
+            try:
+                masks = self._masks(portrait)
+                for side in (resolution, REFERENCE) if self.name in checks.PALETTES else (resolution,):
+                    self._part(masks, side)
+            except MaskProblemError as problem:
+                found[index] = f"{NAME}, image {portrait.number}: {problem}"
+        return found
+
     def sample(self, split: str, index: int, resolution: int) -> Sample:
         """The portrait at an index, at `resolution` pixels a side.
 
@@ -113,10 +128,10 @@ class PortraitTask(Task):
             raise UsageError(f"resolution {resolution} is not within 32 to {MAX_RESOLUTION} pixels")
         portrait = self._fitting[split][index]
         try:
-            pixels = self._image(portrait)
-            source, part = _shrunk(pixels, resolution), self._part(portrait, resolution)
+            pixels, masks = self._image(portrait), self._masks(portrait)
+            source, part = _shrunk(pixels, resolution), self._part(masks, resolution)
             rng = Random(f"{NAME}-{VERSION}/{self.name}/{portrait.number}")
-            words = self._words(portrait, pixels, rng)
+            words = self._words(portrait, pixels, masks, rng)
         except (BadItemError, MaskProblemError) as problem:
             raise UsageError(
                 f"{NAME}, image {portrait.number}: {problem}", "download it again, or take it out"
@@ -162,23 +177,29 @@ class PortraitTask(Task):
             raise BadItemError(f"{path.name}: {pixels.shape[1]}x{pixels.shape[0]} pixels, CelebA-HQ's are square")
         return pixels
 
-    def _part(self, portrait: Portrait, resolution: int) -> Mask:
-        """The parts of the edit together, as (R, R) bool; for the background, what is no part."""
+    def _masks(self, portrait: Portrait) -> list[Mask]:
+        """The masks of the edit's parts, as they are stored."""
         masks = []
         for name in self._kind.region:
             if name in portrait.parts:
                 path = self._portraits.mask_path(portrait.number, name)
                 try:
-                    masks.append(_resized(read_mask(path), resolution))
+                    masks.append(read_mask(path))
                 except MaskProblemError as problem:
                     raise MaskProblemError(f"{path.name}: {problem}") from None
-        part = np.logical_or.reduce(masks)
+        return masks
+
+    def _part(self, masks: Sequence[Mask], resolution: int) -> Mask:
+        """The parts of the edit together, as (R, R) bool; for the background, what is no part."""
+        part = np.logical_or.reduce([_resized(mask, resolution) for mask in masks])
         part = ~part if self.name == "background" else part
         if not part.any():
-            raise MaskProblemError(f"the mask of {' and '.join(self._kind.region[:2])} is empty at this resolution")
+            raise MaskProblemError(f"the mask of {' and '.join(self._kind.region[:2])} is empty at {resolution} pixels")
         return np.ascontiguousarray(part)
 
-    def _words(self, portrait: Portrait, pixels: NDArray[np.uint8], rng: Random) -> dict[str, str]:
+    def _words(
+        self, portrait: Portrait, pixels: NDArray[np.uint8], masks: Sequence[Mask], rng: Random
+    ) -> dict[str, str]:
         """What fills the phrasing. A colour is asked for that the labels do not tell and the part does not have yet.
 
         The part's colour is taken at one size, so that the instruction is the same at every resolution.
@@ -193,7 +214,7 @@ class PortraitTask(Task):
         own = {colour for label, colour in OWN_COLOUR.items() if label in portrait.attributes}
         names = [name for name in checks.PALETTES[self.name] if self.name != "hair_colour" or name not in own]
         rng.shuffle(names)
-        now = checks.median_lab(_shrunk(pixels, REFERENCE), self._part(portrait, REFERENCE))
+        now = checks.median_lab(_shrunk(pixels, REFERENCE), self._part(masks, REFERENCE))
         distances = {name: checks.apart(now, checks.lab_of(checks.PALETTES[self.name][name])) for name in names}
         far = next((name for name in names if distances[name] >= DISTINCT), None)
         return {"colour": far or max(names, key=lambda name: distances[name])}

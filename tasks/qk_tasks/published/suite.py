@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -67,6 +67,18 @@ class PublishedTask(Task):
     def size(self, split: str) -> int:
         """Number of items."""
         return len(self._rows)
+
+    def unusable(self, split: str, indices: Sequence[int], resolution: int) -> dict[int, str]:
+        """Items of which a picture is torn inside, as far as checksums tell."""
+        found: dict[int, str] = {}
+        for index in indices:
+            row = self._rows[index]
+            try:
+                for picture in filter(None, (row.source, row.target)):
+                    picture.size(verify=True)
+            except BadItemError as problem:
+                found[index] = f"{self.suite}, item {row.key}: {problem}"
+        return found
 
     def sample(self, split: str, index: int, resolution: int) -> Sample:
         """The item at an index, at its own size; `resolution` has no effect.

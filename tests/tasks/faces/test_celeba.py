@@ -11,9 +11,11 @@ from PIL import Image
 from qk_tasks.faces.drawing import draw
 from qk_tasks.faces.edits import draw_item
 
+from qk_bench.compare.scores import load_run
 from qk_bench.errors import UsageError
 from qk_bench.interfaces import Task
 from qk_bench.plugins import find_tasks
+from qk_bench.run.spec import make_tasks, without_unusable
 
 NAMES = (
     "Bald",
@@ -197,6 +199,40 @@ def test_a_mask_of_other_values_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.full((128, 128), 7, np.uint8)).save(path)
     with pytest.raises(UsageError, match=r"image 4: 00004_hair.png: values 7; expected 0 and 1, or 0 and 255"):
         task(tmp_path, "background").sample("test", 0, SIDE)
+
+
+def test_masks_of_other_values_or_of_nothing_are_named_and_the_rest_is_run(cli: Cli, tmp_path: Path) -> None:
+    root = write(tmp_path / "celeba")
+    masks = root / "CelebAMask-HQ-mask-anno" / "0"
+    Image.fromarray(np.full((128, 128), 7, np.uint8)).save(masks / "00004_hair.png")
+    Image.fromarray(np.zeros((128, 128), np.uint8)).save(masks / "00007_hat.png")
+    code, _, err = cli(
+        "run", "--task", f"celeba-hq:{root}/decided", "--model", "no-op", "--metric", "success", "--no-page",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 5
+    assert [line for line in err.splitlines() if line.startswith("left out: ")] == [
+        "left out: celeba-hq, image 4: 00004_hair.png: values 7; expected 0 and 1, or 0 and 255",
+        "left out: celeba-hq, image 7: the mask of hat is empty at 64 pixels",
+    ]
+    manifest = load_run(tmp_path / "run").manifest
+    asked = {task.task: task.indices for task in manifest.spec.tasks}
+    assert manifest.status == "complete"
+    assert asked["background"] == ((1, 4),) and asked["remove_hat"] == ((0, 1),)
+    assert asked["remove_glasses"] == ((0, 2),)  # which needs neither of the two
+
+
+def test_a_task_of_which_no_sample_can_be_used_leaves_the_others(tmp_path: Path) -> None:
+    root = write(tmp_path / "celeba")
+    for number in (5, 7):
+        Image.new("L", (128, 128), 7).save(root / "CelebAMask-HQ-mask-anno" / "0" / f"{number:05d}_hat.png")
+    both = find_tasks([f"celeba-hq:{root}/remove_hat", f"celeba-hq:{root}/remove_glasses"])
+    _, tasks = make_tasks(both, "test", 9)
+    found, kept, problems = without_unusable(both, tasks, "test", SIDE)
+    assert [item.task.name for item in found] == [task.task for task in kept] == ["remove_glasses"]
+    assert len(problems) == 2
+    with pytest.raises(UsageError, match=r"no sample can be used; the first problem: .*00005_hat.png: values 7"):
+        without_unusable(both[:1], tasks[:1], "test", SIDE)
 
 
 def test_a_run_leaves_out_tasks_without_samples_in_the_split_and_says_so(cli: Cli, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from qk_bench.errors import UsageError
 from qk_bench.manifest import RunSpec
 from qk_bench.plugins import find_tasks
-from qk_bench.run.spec import make_tasks
+from qk_bench.run.spec import make_tasks, without_unusable
 from tests.tasks.published import layouts
 
 
@@ -222,6 +222,19 @@ def test_each_bad_item_is_named_and_the_rest_is_there(tmp_path: Path) -> None:
         strict=True,
     ):
         assert f"recolor/{where}_input.png" in line and what in line, line
+
+
+def test_a_picture_that_is_torn_inside_is_named_when_a_run_asks_for_it(tmp_path: Path) -> None:
+    layouts.paintbench(tmp_path, ("recolor",), count=3)
+    path = tmp_path / "recolor" / "001_answer.png"
+    torn = bytearray(path.read_bytes())
+    torn[torn.index(b"IDAT") + 12] ^= 0xFF
+    path.write_bytes(torn)
+    found = find_tasks([f"paintbench:{tmp_path}"])
+    _, tasks = make_tasks(found, "test", 3)
+    _, (left,), (said,) = without_unusable(found, tasks, "test", 64)
+    assert left.indices == ((0, 1), (2, 3))
+    assert "item recolor/001: recolor/001_answer.png: corrupt or truncated image" in said
 
 
 def test_half_of_a_surrogate_pair_is_a_bad_item(tmp_path: Path) -> None:
