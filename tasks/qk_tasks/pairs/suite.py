@@ -66,6 +66,7 @@ class DatasetSuite(Suite):
     """
 
     version = VERSION
+    verifier_version = "2"
 
     def __init__(self, folder: str) -> None:
         self._dataset: Dataset = reader.read(Path(folder))

@@ -49,6 +49,10 @@ GHOST = 0.3  # share of the object's contrast that may be left
 FILL, FILLED = 14.0, 0.92  # a filled pixel is within this ΔE of the surroundings' colours; share that must be
 SPOT = 0.005  # share of the image that may be strange in the hole, if that is less; the smallest object takes 0.6 %
 THERE = 0.5  # share of an inserted object's pixels that must have changed
+REACH, DENSE = (
+    0.6,
+    0.25,
+)  # share of the place's columns, and of its rows, of which so much of the pixels must have changed
 OBJECT_COLOUR = 30.0  # ΔE of an inserted object's median from the target's
 PLACED = 0.4  # mean ΔE to the target in a moved object, as a share of that between source and target
 DONE = 0.6  # how much of the way to the target an edit of another kind must have gone
@@ -238,12 +242,25 @@ def _inserted(view: View, sample: Sample) -> str:
     new = there & (distance(view.output, view.source) > KEPT)
     if (share := new.sum() / there.sum()) < THERE:
         return f"nothing inserted: {share:.0%} of the place has changed"
+    for axis, side in ((0, "width"), (1, "height")):
+        if (reach := _reach(new, there, axis)) < REACH:
+            return f"inserted in part: it reaches over {reach:.0%} of the place's {side}"
     output, source, target = (lab[new].mean(axis=0) for lab in (view.output, view.source, view.target))
     left = 1 - _share_done(output, source, target)
     if left > GHOST and float(np.linalg.norm(output - target)) > EVIDENT / 2:
         return f"see-through: {min(left, 1.0):.0%} of what was there is left"
     off = float(np.linalg.norm(np.median(view.output[there], axis=0) - np.median(view.target[there], axis=0)))
     return f"wrong colour: ΔE {off:.0f} from what is asked" if off > OBJECT_COLOUR else ""
+
+
+def _reach(new: Bool, there: Bool, axis: int) -> float:
+    """Share of a place's columns (axis 0) or rows (axis 1) that have changed: an object of another outline fills fewer
+    pixels of the place, but unlike one that is cut off it reaches from end to end. One is not counted, unless all are
+    reached: smoothing draws a cut by that much, which is a tenth of a small object.
+    """
+    of, changed = there.sum(axis=axis), new.sum(axis=axis)
+    reached = (changed >= DENSE * of)[of > 0]
+    return 1.0 if reached.all() else float(reached.sum() - 1) / reached.size
 
 
 def _moved(view: View, sample: Sample) -> str:
