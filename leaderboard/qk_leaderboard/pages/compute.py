@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from qk_leaderboard import charts, scales
@@ -32,7 +33,7 @@ def _part(site: Site, board: Board) -> dict[str, Any] | None:
             e.low * factor, e.high * factor, bool(board.entry(name).role),
         )
         for name, e in estimates.items()
-        if name in costs and costs[name].low > 0
+        if name in costs and costs[name].low > 0 and math.isfinite(e.value)
     ]  # fmt: skip
     share = scales.is_share(view.metric)
     quality = f"{view.metric.id}, {view.scale.unit}" if view.scale.unit else view.metric.id
@@ -51,8 +52,11 @@ def _part(site: Site, board: Board) -> dict[str, Any] | None:
         )  # fmt: skip
     for row, text in zip(rows, scales.aligned(row["throughput"] for row in rows), strict=True):
         row["throughput"] = text
-    hardware = list(dict.fromkeys(_hardware(e.run.manifest.hardware) for held in board.entries.values() for e in held))
-    return {"board": board, "scope": view.scope, "svg": drawing, "rows": rows, "quality": quality, "hardware": hardware}
+    machines: dict[str, list[str]] = {}
+    for name in costs:
+        for machine in dict.fromkeys(_hardware(entry.run.manifest.hardware) for entry in board.entries[name]):
+            machines.setdefault(machine, []).append(name)
+    return {"board": board, "scope": view.scope, "svg": drawing, "rows": rows, "quality": quality, "machines": machines}
 
 
 def _hardware(found: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The downloads: every number of the site as CSV, JSON and Parquet."""
+"""The downloads: the numbers of the site as CSV, JSON and Parquet."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def write(site: Site) -> None:
             "One row per pair of models, scope and metric: paired difference, interval, test.",
             _pairs(site),
         ),
+        ("costs", "One row per board and model: seconds an image, images a second, bytes, parameters.", _costs(site)),
         ("scores", "One row per output and metric, as in the runs.", _scores(site)),
     ):
         if len(frame):
@@ -114,6 +115,20 @@ def _pairs(site: Site) -> pd.DataFrame:
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     return frame.astype({"resolution": "Int64"}) if rows else frame  # a whole number also beside a missing one
+
+
+def _costs(site: Site) -> pd.DataFrame:
+    rows = [
+        {
+            "board": board.id, "model": model, "seconds": c.median, "low": c.low, "high": c.high, "n": c.n,
+            "images_per_second": c.throughput, "peak_memory_bytes": c.peak_bytes,
+            "device_peak_memory_bytes": c.device_peak_bytes, "parameters": board.entry(model).card.parameters,
+        }
+        for board in site.boards
+        for model, c in site.costs[board.id].items()
+    ]  # fmt: skip
+    whole = ("peak_memory_bytes", "device_peak_memory_bytes", "parameters")
+    return pd.DataFrame(rows).astype(dict.fromkeys(whole, "Int64")) if rows else pd.DataFrame()
 
 
 def _scores(site: Site) -> pd.DataFrame:

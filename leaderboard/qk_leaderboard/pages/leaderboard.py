@@ -43,7 +43,8 @@ def write(site: Site) -> None:
 
 def _lead(site: Site, board: Board) -> str:
     runs = list({id(entry.run): entry.run for held in board.entries.values() for entry in held}.values())
-    seeds = len({seed for run in runs for seed in run.manifest.spec.seeds})
+    counts = sorted({len(run.manifest.spec.seeds) for run in runs})
+    seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     tasks = f"{len(board.tasks)} task{'s' if len(board.tasks) != 1 else ''}"
     samples = scales.count(site.galleries[board.id].count)
     unfinished = [
@@ -53,7 +54,7 @@ def _lead(site: Site, board: Board) -> str:
     ]
     return (
         f"{len(board.models)} models on {samples} samples of {tasks} ({board.title}),"
-        f" {seeds} seed{'s' if seeds != 1 else ''} each.{''.join(unfinished)}"
+        f" {seeds} seed{'s' if seeds != '1' else ''} each.{''.join(unfinished)}"
     )
 
 
