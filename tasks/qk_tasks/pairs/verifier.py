@@ -49,10 +49,8 @@ GHOST = 0.3  # share of the object's contrast that may be left
 FILL, FILLED = 14.0, 0.92  # a filled pixel is within this ΔE of the surroundings' colours; share that must be
 SPOT = 0.005  # share of the image that may be strange in the hole, if that is less; the smallest object takes 0.6 %
 THERE = 0.5  # share of an inserted object's pixels that must have changed
-REACH, DENSE = (
-    0.6,
-    0.25,
-)  # share of the place's columns, and of its rows, of which so much of the pixels must have changed
+REACH = 0.6  # share of the place's columns, and of its rows, that an inserted object must reach over
+DENSE = 0.25  # share of a column's or row's pixels that must have changed for it to be reached
 OBJECT_COLOUR = 30.0  # ΔE of an inserted object's median from the target's
 PLACED = 0.4  # mean ΔE to the target in a moved object, as a share of that between source and target
 DONE = 0.6  # how much of the way to the target an edit of another kind must have gone
