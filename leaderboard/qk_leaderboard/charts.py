@@ -66,10 +66,9 @@ def quality_by_cost(points: Sequence[Point], x_title: str, y_title: str, *, shar
 
     dots = [place_of(row, "x", "y") for row in values]
     marks = [(x - 6, y - 6, x + 6, y + 6) for x, y in dots]
-    for row in values:
+    for row, (across, down) in zip(values, dots, strict=True):
         (x0, y0), (x1, y1) = place_of(row, "x_low", "y_low"), place_of(row, "x_high", "y_high")
-        x, y = place_of(row, "x", "y")
-        marks += [(x0 - 2, y - 2, x1 + 2, y + 2), (x - 2, y1 - 2, x + 2, y0 + 2)]
+        marks += [(x0 - 2, down - 2, x1 + 2, down + 2), (across - 2, y1 - 2, across + 2, y0 + 2)]
     area = np.array([0.0, 0.0, width, height])
     places = labels.place([row["name"] for row in values], dots, np.array(marks), area)
     for row, dot, place in zip(values, dots, places, strict=True):

@@ -138,7 +138,7 @@ def _scores(site: Site) -> pd.DataFrame:
         frame.insert(0, "board", board.id)
         frame.insert(2, "suite_version", board.version)
         frame.insert(3, "split", board.split)
-        frame.insert(4, "resolution", pd.array([_resolution(board)] * len(frame), dtype="Int64"))
+        frame.insert(4, "resolution", pd.Series(_resolution(board), index=frame.index, dtype="Int64"))
         parts.append(frame)
     whole = pd.concat(parts, ignore_index=True)
     for column in whole.select_dtypes(include="category").columns:
