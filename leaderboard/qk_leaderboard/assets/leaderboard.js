@@ -8,6 +8,7 @@
   const rows = new Map([...body.rows].map((row) => [row.dataset.model, row]));
   const fields = ["model", "value", "interval", "sort", "at", "low", "high", "n", "failures", "note", "rank", "rankSort"];
   const heads = [...table.tHead.querySelectorAll("[data-sort]")];
+  const own = (held, name) => (Object.hasOwn(held, name) ? held[name] : null); // a model may be called `constructor`
   const svg = (tag) => document.createElementNS("http://www.w3.org/2000/svg", tag);
   let sort = { by: "", down: false };
 
@@ -30,7 +31,7 @@
     for (const name of ["value", "interval", "rank"]) set(name, item[name]);
     set("n", String(item.n));
     set("failures", item.failures || "0");
-    const cost = board().costs[item.model];
+    const cost = own(board().costs, item.model);
     set("time", cost ? cost[0] : "–");
     row.querySelector(".time").title = cost ? cost[2] : "";
     for (const name of ["value", "interval", "plot"]) row.querySelector(`td.${name}`).title = item.note;
@@ -43,7 +44,7 @@
     row.sortKeys = {
       model: item.model.toLowerCase(), value: item.sort, n: item.n, rank: item.rankSort,
       failures: item.failures ? item.failures.split(", ").reduce((sum, part) => sum + parseInt(part, 10), 0) : 0,
-      time: cost ? cost[1] : null, parameters: data.models[item.model],
+      time: cost ? cost[1] : null, parameters: own(data.models, item.model),
     };
   }
 
