@@ -7,7 +7,7 @@ A plug-in is found through an entry point (`qk_bench.models`, `qk_bench.tasks`, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -110,7 +110,7 @@ class Task(ABC):
                 f"{self.suite} is drawn at {low} to {high} pixels a side, not {resolution}", "name another --resolution"
             )
 
-    def unusable(self, split: str, indices: Sequence[int], resolution: int) -> Mapping[int, str]:
+    def unusable(self, split: str, indices: Iterable[int], resolution: int) -> Mapping[int, str]:
         """Which of some samples cannot be made, and why: file, item, what is wrong. A run leaves them out and says so.
 
         For faults of a user's data that would take too long to find in all of it when the suite is loaded (those go into

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -139,6 +140,11 @@ def make_tasks(
     return tuple(suites.values()), tuple(tasks)
 
 
+def _each(task: TaskSpec) -> Iterator[int]:
+    """The indices one by one: there may be more than memory holds, of which nobody asks."""
+    return itertools.chain.from_iterable(itertools.starmap(range, task.indices))
+
+
 def without_unusable(
     found: Sequence[FoundTask], tasks: Sequence[TaskSpec], split: str, resolution: int
 ) -> tuple[list[FoundTask], tuple[TaskSpec, ...], list[str]]:
@@ -150,11 +156,10 @@ def without_unusable(
     kept: list[tuple[FoundTask, TaskSpec]] = []
     problems: list[str] = []
     for item, task in zip(found, tasks, strict=True):
-        indices = [index for start, stop in task.indices for index in range(start, stop)]
-        faults = item.task.unusable(split, indices, resolution)
+        faults = item.task.unusable(split, _each(task), resolution)
         problems += faults.values()
         if faults:
-            left = ranges([index for index in indices if index not in faults])
+            left = ranges([index for index in _each(task) if index not in faults])
             task = task.model_copy(update={"indices": left})
         if task.indices:
             kept.append((item, task))

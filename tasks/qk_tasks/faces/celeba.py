@@ -8,7 +8,7 @@ no success: read identity, drift and a judge there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -101,7 +101,7 @@ class PortraitTask(Task):
         """Number of portraits that the edit is asked of."""
         return len(self._fitting.get(split, ()))
 
-    def unusable(self, split: str, indices: Sequence[int], resolution: int) -> dict[int, str]:
+    def unusable(self, split: str, indices: Iterable[int], resolution: int) -> dict[int, str]:
         """Portraits of which a mask has other values than two, or shows nothing; only the masks of the edit are read."""
         found: dict[int, str] = {}
         if not 32 <= resolution <= MAX_RESOLUTION:  # which `sample` says

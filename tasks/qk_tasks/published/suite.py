@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -68,7 +68,7 @@ class PublishedTask(Task):
         """Number of items."""
         return len(self._rows)
 
-    def unusable(self, split: str, indices: Sequence[int], resolution: int) -> dict[int, str]:
+    def unusable(self, split: str, indices: Iterable[int], resolution: int) -> dict[int, str]:
         """Items of which a picture is torn inside, as far as checksums tell."""
         found: dict[int, str] = {}
         for index in indices:
