@@ -86,12 +86,14 @@ def main() -> None:
     """Draw until told to build, or to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the run's to decide: it then says nothing more
     os.nice(NICENESS)
-    over, word = threading.Event(), ""
+    over, word, begun = threading.Event(), "", False
 
     def listen() -> None:
         nonlocal word
         word = sys.stdin.read()
         over.set()
+        if word != BUILD and not begun:
+            os._exit(0)  # nothing is drawn, and imports cannot be interrupted
 
     threading.Thread(target=listen, daemon=True).start()
     try:
@@ -99,7 +101,7 @@ def main() -> None:
         from qk_leaderboard.charts import warm_up
 
         warm_up()
-        run = Path(sys.argv[1])
+        run, begun = Path(sys.argv[1]), True
         ahead = Ahead(run)
         try:
             for outcome in follow(run / OUTCOMES, over):
