@@ -17,8 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from qk_bench.errors import one_line
-from qk_bench.run.summary import read_manifest
+from qk_bench.errors import DamagedRunError, one_line
 from qk_bench.store import OUTCOMES, PAGE, RunDirectory
 from qk_leaderboard.pictures import Drawn, Pencil, Place
 
@@ -41,7 +40,10 @@ class Ahead:
         self.images = run / f".{PAGE}.drawn"
         self.drawn: dict[tuple[str, str, str], Drawn] = {}
         self._characters = 0
-        spec = read_manifest(RunDirectory(run)).spec
+        manifest = RunDirectory(run).read_manifest()
+        if manifest is None:
+            raise DamagedRunError(f"{run} has no manifest")
+        spec = manifest.spec
         self._places = {
             suite.name: Place(suite.ref, suite.digest, spec.split, spec.resolution) for suite in spec.suites
         }

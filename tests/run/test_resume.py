@@ -82,7 +82,7 @@ def test_workers_die_with_a_killed_run(tmp_path: Path) -> None:
     assert children
     process.kill()
     process.wait()
-    gone, alive = psutil.wait_procs(children, timeout=5)
+    gone, alive = psutil.wait_procs(children, timeout=30)
     assert gone
     assert not alive
 
