@@ -35,6 +35,7 @@ bench: $(VENV)/dev
 $(VENV)/run: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[model]'
+	$(BIN)/python -m compileall -q containers baselines leaderboard model qk_bench tasks  # as pip does with what it copies
 	touch $@
 
 $(VENV)/dev: pyproject.toml

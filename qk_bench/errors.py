@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import Final
 
 from qk_bench.text import plain
 
 MAX_LINE: Final = 300
+FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The numbers of an `OSError` that says that nothing more can be written."""
 
 
 class QKBenchError(Exception):

@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from qk_bench.errors import DamagedRunError, FullDiskError, UsageError
+from qk_bench.errors import FULL_DISK, DamagedRunError, FullDiskError, UsageError
 from qk_bench.images import decode_png
 from qk_bench.manifest import FORMAT, FORMAT_VERSION, Manifest
 from qk_bench.records import Outcome
@@ -57,7 +57,6 @@ MISSING_IMAGE: Final = "missing image"
 CORRUPT_IMAGE: Final = "corrupt image"
 OURS: Final = (MANIFEST, OUTCOMES, TIMINGS, SCORES, AGGREGATES, JOURNAL, IMAGES, LOGS, DROPPED, PAGE, UNEXPECTED, LOCK)
 _MARK: Final = "qk-bench run:"
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -66,7 +65,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL_DISK:
             raise FullDiskError(
                 f"no space left to write {path}; everything stored so far is whole",
                 "free some space and run the same command again",

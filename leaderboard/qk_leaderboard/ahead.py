@@ -7,6 +7,8 @@ in the build: the page is the same, byte for byte.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import shutil
@@ -88,6 +90,7 @@ def main() -> None:
     """Draw until told to build, or to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the run's to decide: it then says nothing more
     os.nice(NICENESS)
+    atexit.register(gc.freeze)  # a last collection would only delay the page
     over, word, begun = threading.Event(), "", False
 
     def listen() -> None:
@@ -101,8 +104,11 @@ def main() -> None:
     try:
         from qk_leaderboard.builder import build_site
         from qk_leaderboard.charts import warm_up
+        from qk_leaderboard.site import templates
 
         warm_up()
+        for name in templates().list_templates():
+            templates().get_template(name)
         run, begun = Path(sys.argv[1]), True
         ahead = Ahead(run)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,15 @@ PAGES = (
 )
 
 
+@cache
+def templates() -> Environment:
+    """The template engine, which keeps what it has compiled."""
+    return Environment(
+        loader=PackageLoader("qk_leaderboard"), autoescape=True, finalize=shown, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+
+
 class Site:
     """Everything that is computed once and shown on several pages.
 
@@ -59,10 +68,6 @@ class Site:
                 self.duels[board.id] = None
         self.galleries: dict[str, Gallery] = {}
         self.pages: set[str] = set()
-        self._environment = Environment(
-            loader=PackageLoader("qk_leaderboard"), autoescape=True, finalize=shown, undefined=StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
 
     def _views(self, board: Board) -> list[View]:
         duels = self.duels[board.id]
@@ -115,8 +120,10 @@ class Site:
         target.parent.mkdir(parents=True, exist_ok=True)
         runs = [{"label": run.label, "anchor": anchor(run), "finished": run.finished} for run in self.runs]
         nav = [{"title": title, "href": href} for title, href in PAGES if href in self.pages]
-        text = self._environment.get_template(template).render(
-            root="../" * path.count("/"), here=path, nav=nav, runs=runs, **context
+        text = (
+            templates()
+            .get_template(template)
+            .render(root="../" * path.count("/"), here=path, nav=nav, runs=runs, **context)
         )
         target.write_text(text + "\n", encoding="utf-8")
 

@@ -73,10 +73,12 @@ def perform(
         from qk_bench.cli.tables import print_summary
         from qk_bench.run.summary import summarise
 
+        done = any(sum(counts.values()) for counts in result.manifest.counts.values())
+        if builder and done:
+            builder.build()  # while the summary is drawn up
         after(folder)
         print_summary(summarise(RunDirectory(folder)), "table")
-        print(f"run: {folder}")
-        done = any(sum(counts.values()) for counts in result.manifest.counts.values())
+        print(f"run: {folder}", flush=True)
         built = builder.finish() if builder and done else None
     if built is not None:
         print(f"page: {built}")

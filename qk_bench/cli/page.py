@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 import subprocess
@@ -40,18 +41,24 @@ class PageBuilder:
             except OSError as error:
                 print(f"the page could not be built: {one_line(error)}", file=sys.stderr)
 
+    def build(self) -> None:
+        """Have the page built: the run is over, and nothing of it changes any more."""
+        self.start()
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError), self._process.stdin as stdin:  # it died: `finish` says so
+                stdin.write("build")
+
     def finish(self) -> Path | None:
-        """Build the page and give where it is; None if it cannot be built, which it has then said, or is left out."""
+        """Wait for the page and give where it is; None if it cannot be built, which has then been said, or is left out."""
         page = self._run / PAGE
         if self._too_many:
             print(f"no page for so many outcomes unasked: qkbench site {self._run} --out {page}", file=sys.stderr)
-        self.start()
         if self._process is None:
             return None
-        self._process.communicate("build")
-        if self._process.returncode < 0:
-            print(f"the page could not be built: killed by signal {-self._process.returncode}", file=sys.stderr)
-        return page / "index.html" if self._process.returncode == 0 else None
+        code = self._process.wait()
+        if code < 0:
+            print(f"the page could not be built: killed by signal {-code}", file=sys.stderr)
+        return page / "index.html" if code == 0 else None
 
     def __enter__(self) -> Self:
         """As a context it leaves nothing running."""

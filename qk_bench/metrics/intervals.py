@@ -16,8 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qk_bench.stats.rates import score_interval
-
 Index = NDArray[np.intp]
 Unit = tuple[Index, Index]
 """What is drawn together: positions among the outputs, positions among the references."""
@@ -114,6 +112,8 @@ def share_interval(value: float, error: float, n: int, degrees: int, level: floa
     Returns:
         Low and high.
     """
+    from qk_bench.stats.rates import score_interval  # not above: scipy.stats takes half a second of every start
+
     rare = min(value, 1 - value)
     return score_interval(
         value, _effective(rare * n, n * error**2 / (1 - rare), degrees), _critical(degrees, level), level
