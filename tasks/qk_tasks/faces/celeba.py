@@ -102,17 +102,22 @@ class PortraitTask(Task):
         return len(self._fitting.get(split, ()))
 
     def unusable(self, split: str, indices: Iterable[int], resolution: int) -> dict[int, str]:
-        """Portraits of which a mask has other values than two, or shows nothing; only the masks of the edit are read."""
+        """Portraits whose image is torn, or of which a mask has other values than two or shows nothing.
+
+        Only the masks of the edit are read.
+        """
         found: dict[int, str] = {}
         if not 32 <= resolution <= MAX_RESOLUTION:  # which `sample` says
             return found
         for index in indices:
             portrait = self._fitting[split][index]
             try:
+                picture = self._picture(portrait)
+                _check_square(picture, *picture.size(verify=True))
                 masks = self._masks(portrait)
                 for side in (resolution, REFERENCE) if self.name in checks.PALETTES else (resolution,):
                     self._part(masks, side)
-            except MaskProblemError as problem:
+            except (BadItemError, MaskProblemError) as problem:
                 found[index] = f"{NAME}, image {portrait.number}: {problem}"
         return found
 
@@ -170,11 +175,14 @@ class PortraitTask(Task):
             return checks.judge_colour(self.name, sample.source, image, part, str(sample.target_scene["colour"]))
         return checks.judge_removal(sample.source, image, part, sample.edit_mask)
 
-    def _image(self, portrait: Portrait) -> NDArray[np.uint8]:
+    def _picture(self, portrait: Portrait) -> Picture:
         path = self._portraits.image_path(portrait.number)
-        pixels = Picture(path.name, path).read()
-        if pixels.shape[0] != pixels.shape[1]:  # one of the training split, which is only listed before
-            raise BadItemError(f"{path.name}: {pixels.shape[1]}x{pixels.shape[0]} pixels, CelebA-HQ's are square")
+        return Picture(path.name, path)
+
+    def _image(self, portrait: Portrait) -> NDArray[np.uint8]:
+        picture = self._picture(portrait)
+        pixels = picture.read()
+        _check_square(picture, *pixels.shape[:2])
         return pixels
 
     def _masks(self, portrait: Portrait) -> list[Mask]:
@@ -256,6 +264,12 @@ class CelebaHqSuite(Suite):
             files = [Picture(path.name, path).stamp() for path in self._portraits.files(p)]
             whole.update(f"{p.number} {p.split} {p.identity} {sorted(p.attributes)} {files}\n".encode())
         return whole.hexdigest()
+
+
+def _check_square(picture: Picture, height: int, width: int) -> None:
+    """Refuse what is no portrait of CelebA-HQ; those of the training split are only listed before they are asked for."""
+    if height != width:
+        raise BadItemError(f"{picture.name}: {width}x{height} pixels, CelebA-HQ's are square")
 
 
 def _fits(kind: Kind, portrait: Portrait) -> bool:

@@ -128,12 +128,15 @@ def _without_broken(found: Portraits) -> Portraits:
 
 
 def _fault(files: list[Path]) -> str:
-    """What is wrong with an image or a mask of it; empty if nothing is."""
+    """What is wrong with an image or a mask of it; empty if nothing is. The image is not decoded: thousands are listed."""
+    image, *masks = [Picture(path.name, path) for path in files]
     try:
-        (height, width), *_ = [Picture(path.name, path).size(verify=True) for path in files]
+        height, width = image.size()
+        for mask in masks:
+            mask.size(verify=True)
     except BadItemError as problem:
         return str(problem)
-    return "" if height == width else f"{files[0].name}: {width}x{height} pixels, CelebA-HQ's are square"
+    return "" if height == width else f"{image.name}: {width}x{height} pixels, CelebA-HQ's are square"
 
 
 def _without_leaks(images: list[Portrait], problems: list[str]) -> tuple[tuple[Portrait, ...], tuple[str, ...]]:

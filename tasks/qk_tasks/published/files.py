@@ -66,7 +66,7 @@ class Picture:
         """Height and width as it will be read, from the header alone.
 
         Args:
-            verify: Whether to read all of it, and check the checksums that a PNG has.
+            verify: Whether to read all of it: a PNG has checksums, of others only decoding tells.
 
         Raises:
             BadItemError: It is absent, no image, too large, animated, cut short, damaged or of a mode that is not read.
@@ -118,8 +118,11 @@ class Picture:
                     size = (image.width, image.height) if turned else (image.height, image.width)
                     if not decode:
                         self._check_end(image.format or "")
-                        if verify:
+                        if verify and image.format == "PNG":
                             image.verify()
+                        elif verify:
+                            image.draft("RGB", (1, 1))  # a JPEG at an eighth of its size: all is read, little computed
+                            image.load()
                         return size, None
                     upright = ImageOps.exif_transpose(image).convert("RGB")
                     return size, np.ascontiguousarray(np.asarray(upright, dtype=np.uint8))

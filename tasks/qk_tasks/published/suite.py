@@ -69,7 +69,7 @@ class PublishedTask(Task):
         return len(self._rows)
 
     def unusable(self, split: str, indices: Iterable[int], resolution: int) -> dict[int, str]:
-        """Items of which a picture is torn inside, as far as checksums tell."""
+        """Items of which a picture is torn inside, as far as checksums and decoding tell."""
         found: dict[int, str] = {}
         for index in indices:
             row = self._rows[index]

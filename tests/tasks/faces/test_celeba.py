@@ -162,6 +162,16 @@ def test_a_mask_that_is_torn_inside_is_named_and_the_rest_is_there(tmp_path: Pat
     assert [found.task.sample("test", index, SIDE).attributes["image"] for index in range(3)] == [4, 6, 7]
 
 
+def test_an_image_that_is_torn_inside_is_named_when_a_run_asks_for_it(tmp_path: Path) -> None:
+    path = write(tmp_path) / "CelebA-HQ-img" / "5.jpg"
+    torn = path.read_bytes()
+    inside = torn.index(b"\xff\xda") + 20
+    path.write_bytes(torn[:inside] + b"\xff\xc4\x00\x00" + torn[inside:])  # a table of no length
+    (found,) = find_tasks([f"celeba-hq:{tmp_path}/background"])
+    (said,) = found.task.unusable("test", range(found.task.size("test")), SIDE).values()
+    assert said == "celeba-hq, image 5: 5.jpg: corrupt or truncated image (OSError)"
+
+
 def test_a_suites_digest_is_that_of_its_files_too(tmp_path: Path) -> None:
     before = find_tasks([f"celeba-hq:{write(tmp_path)}"])[0].suite.digest()
     assert find_tasks([f"celeba-hq:{tmp_path}"])[0].suite.digest() == before

@@ -237,6 +237,20 @@ def test_a_picture_that_is_torn_inside_is_named_when_a_run_asks_for_it(tmp_path:
     assert "item recolor/001: recolor/001_answer.png: corrupt or truncated image" in said
 
 
+def test_a_jpeg_that_cannot_be_decoded_is_named_when_a_run_asks_for_it(tmp_path: Path) -> None:
+    layouts.imgedit(tmp_path)
+    found = find_tasks([f"imgedit-bench:{tmp_path}"])
+    _, tasks = make_tasks(found, "test", 3)
+    assert without_unusable(found, tasks, "test", 64)[2] == []
+    (path,) = tmp_path.rglob("000342021.jpg")
+    torn = path.read_bytes()
+    inside = torn.index(b"\xff\xda") + 20
+    path.write_bytes(torn[:inside] + b"\xff\xc4\x00\x00" + torn[inside:])  # a table of no length
+    _, left, (said,) = without_unusable(found, tasks, "test", 64)
+    assert sum(stop - start for task in left for start, stop in task.indices) == 2
+    assert "000342021.jpg: corrupt or truncated image" in said
+
+
 def test_half_of_a_surrogate_pair_is_a_bad_item(tmp_path: Path) -> None:
     layouts.imgedit(tmp_path)
     items = json.loads((tmp_path / "basic_edit.json").read_text())
