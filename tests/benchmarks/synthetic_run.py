@@ -18,7 +18,7 @@ from qk_bench.manifest import Manifest, MetricSpec, ModelSpec, RunSpec, Session,
 from qk_bench.metrics.color_difference import ColorDifference
 from qk_bench.metrics.success import Success
 from qk_bench.records import ModelCard, Sample
-from qk_bench.run.tables import score_schema
+from qk_bench.run.tables import score_schema, write_aggregates
 from qk_bench.store import AGGREGATES, OUTCOMES, SCORES, TIMINGS, RunDirectory
 
 TASKS = ("color_swap", "insertion", "removal", "layout")
@@ -44,9 +44,9 @@ def write_run(out: Path, samples: int, resolution: int = 64) -> Path:
     )
     with RunDirectory(out, fresh=True) as run:
         rows = _write_outcomes(run, spec)
+        write_aggregates(spec, run, (), {})
     table = pa.table({name: [row[name] for row in rows] for name in score_schema().names}, schema=score_schema())
     pq.write_table(table, out / SCORES, compression="zstd")
-    pq.write_table(pa.table({"model": pa.array([], pa.string())}), out / AGGREGATES)
     requests = len(cards) * samples
     manifest = Manifest(
         status="complete",
