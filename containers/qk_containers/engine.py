@@ -90,7 +90,7 @@ def explained(text: str, doing: str = "") -> QKBenchError:
         return FullDiskError(
             "the engine's disk is full", "free some of it, such as by `docker system prune`, and start again"
         )
-    if "PermissionError" in text or "permission denied" in text.lower():
+    if "PermissionError" in text:  # of the socket: what the engine itself may not do, it says in words of its own
         return EngineError(
             f"no permission to use the engine at {where}",
             "join its group, or point DOCKER_HOST at an engine of your own",
@@ -100,11 +100,13 @@ def explained(text: str, doing: str = "") -> QKBenchError:
             f"the engine at {where} does not speak this version: {folded(found[0])}",
             "unset DOCKER_API_VERSION, or update the engine",
         )
-    if "could not select device driver" in text or (
+    absent_gpu = ("could not select device driver", "nvidia.com/gpu")  # Docker's words, and Podman's device
+    if any(part in text for part in absent_gpu) or (
         "nvidia" in text.lower() and "unknown or invalid runtime" in text.lower()
     ):
         return EngineError(
-            "the engine cannot pass a GPU on", "install the NVIDIA Container Toolkit, or use --gpus none"
+            "the engine cannot pass a GPU on",
+            "install the NVIDIA Container Toolkit, for Podman with its CDI file, or use --gpus none",
         )
     if "exec format error" in text.lower():
         return EngineError(

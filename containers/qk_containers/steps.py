@@ -15,7 +15,8 @@ from qk_containers.engine import StepError, explained
 if TYPE_CHECKING:
     from docker import DockerClient
 
-STEP: Final = re.compile(r"^step (\d+)/(\d+) ?: (.+)$", re.IGNORECASE)
+STEP: Final = re.compile(r"^(?:\[\d+/\d+\] )?step (\d+)/(\d+) ?: (.+)$", re.IGNORECASE)
+"""Docker's `Step 2/9 : RUN …`, and Podman's `[1/2] STEP 2/9: RUN …` with the stage before it."""
 IMAGE: Final = re.compile(r"^ ?--->? ([0-9a-f]{11,64})$")
 KEPT_LINES: Final = 40
 
