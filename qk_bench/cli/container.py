@@ -51,6 +51,8 @@ def build(
 
     order = Order(variant, platform, base, base_name, wheels, wheel, recipe or RECIPE, tag, record, sbom)
     built = make(order, lambda line: typer.echo(line, err=True))
+    if record and recipe is None and wheel is None:
+        typer.echo("recorded; the record is part of the project in the image: build again, without --record", err=True)
     if format == "json":
         print(json.dumps(dataclasses.asdict(built), indent=2))
         return
