@@ -22,7 +22,7 @@ import yaml
 
 from qk_bench.errors import UsageError
 
-PRESETS = ("micro", "base", "paper")
+PRESETS = ("micro", "micro-faces", "base", "paper")
 Mode = Literal["edit", "generate", "reconstruct", "compose"]
 MODES: tuple[Mode, ...] = ("edit", "generate", "reconstruct", "compose")
 Block = Literal["library", "lean"]
@@ -167,7 +167,7 @@ class Optimisation:
     ema_decay: float
     query_ratio: float  # ablation switch: share of query-conditioned batches (edits); the rest generate
     generation: dict[str, float]  # how the rest divides among the other modes
-    tasks: dict[str, float]  # how the edits divide among the tasks of the scenes suite
+    tasks: dict[str, float]  # how the edits divide among the tasks of the scenes suite, and of `drawn-faces/TASK`
     resolutions: dict[int, float]  # buckets and their shares
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Training batches from the scenes suite's train split, each a pure function of (seed, stage, step).
+"""Training batches from the train splits of the scenes suite and of drawn-faces, each a pure function of (seed, stage, step).
 
 Nothing is stored and nothing depends on the number of workers or processes: batch number k is the same whoever makes
 it, so a resumed or re-sharded training sees what an uninterrupted one would.
@@ -28,6 +28,7 @@ from qk_model.trunk import Batch
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+FACES = "drawn-faces"
 PAD_TO = 8  # texts are padded to multiples of this, so that few shapes occur
 
 
@@ -64,6 +65,8 @@ def answer(sample: Sample) -> str:
 
     assert sample.source_scene
     assert sample.target_scene
+    if sample.suite == FACES:
+        return _face_answer(sample.source_scene, sample.target_scene)
     before, after = Scene.from_json(sample.source_scene), Scene.from_json(sample.target_scene)
 
     def words(scene: Scene, id: int) -> str:
@@ -74,12 +77,27 @@ def answer(sample: Sample) -> str:
     return " ; ".join(f"{words(before, id)} becomes {words(after, id)}" for id in edited)
 
 
+def _face_answer(source: dict[str, Any], target: dict[str, Any]) -> str:
+    """What changes of a look, such as `hair black becomes blond`."""
+
+    def word(value: Any) -> str:
+        if isinstance(value, bool):
+            return "smile" if value else "nothing"
+        return " ".join(value) if isinstance(value, (list, tuple)) else value or "nothing"
+
+    before, after = source["look"], target["look"]
+    changed = [part for part in before if before[part] != after[part]]
+    return " ; ".join(f"{part} {word(before[part])} becomes {word(after[part])}" for part in changed)
+
+
 def placements(sample: Sample, slots: int) -> Tensor:
-    """Place and radius of the objects that an edit draws anew, (slots, 3); see `Batch`."""
+    """Place and radius of the objects that an edit draws anew, (slots, 3); see `Batch`. What a face wears is not placed."""
     from qk_tasks.scenes.edits import Edit
     from qk_tasks.scenes.world import Scene
 
     assert sample.target_scene
+    if sample.suite == FACES:
+        return torch.zeros(slots, 3)
     after = Scene.from_json(sample.target_scene)
     ids = [id for edit in sample.target_scene["edits"] for id in Edit(**edit).placed]
     drawn = [o for o in after.objects if o.id in ids]
@@ -140,7 +158,10 @@ class TrainingBatches(Dataset[Batch]):
 
     def _item(self, mode: Mode, resolution: int, step: int, slot: int) -> dict[str, Any]:
         rng = self._chance(step, slot)
-        sample = draw_sample(_pick(self.stage.tasks, rng), int(rng.random() * 2**40), resolution)
+        tasks = self.stage.tasks
+        if mode == "compose":  # of the objects of a scene
+            tasks = {name: share for name, share in tasks.items() if not name.startswith(FACES)}
+        sample = draw_sample(_pick(tasks, rng), int(rng.random() * 2**40), resolution)
         assert sample.source is not None
         assert sample.target is not None
         assert sample.edit_mask is not None
@@ -192,10 +213,12 @@ def _answers(tokenizer: PreTrainedTokenizerFast, texts: list[str], length: int) 
 
 
 def draw_sample(task: str, index: int, resolution: int) -> Sample:
-    """A sample of the train split."""
-    from qk_tasks.scenes import SUITE
+    """A sample of the train split of a task of the scenes suite, or of `drawn-faces/TASK`."""
+    from qk_tasks import scenes
+    from qk_tasks.faces.suite import SUITE as FACES_SUITE
 
-    return SUITE.tasks[task].sample("train", index, resolution)
+    suite, _, name = task.rpartition("/")
+    return (FACES_SUITE if suite == FACES else scenes.SUITE).tasks[name].sample("train", index, resolution)
 
 
 def compose(sample: Sample, rng: Random, resolution: int) -> dict[str, Any]:

@@ -56,25 +56,44 @@ def scenes_words() -> list[str]:
     return sorted(found | set(OTHER_WORDS))
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer of the scenes suite; other words become [UNK]."""
+def faces_words() -> list[str]:
+    """Every word of the instructions, captions and answers of drawn-faces, sorted."""
+    from qk_tasks.faces import edits, person
+
+    texts = [text for pool in edits.PHRASINGS.values() for text in pool]
+    texts += [
+        *person.HAIR,
+        *person.LIPSTICK,
+        *person.BACKGROUNDS,
+        *person.HATS,
+        *person.FRAMES,
+        *person.LENSES,
+        *person.STYLES,
+    ]
+    texts += [*person.Look._fields, "a drawn smiling face with hair, wearing lipstick, on a background"]
+    return sorted({word for text in texts for word in re.findall(r"[a-z]+|[,;]", re.sub(r"\{\w+\}", "", text))})
+
+
+def build_tokenizer(*, faces: bool = False) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer of the scenes suite, and of drawn-faces too if asked for; other words become [UNK]."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     specials = ["[PAD]", "[UNK]", "[BOS]", "[EOS]"]
-    vocabulary = {word: number for number, word in enumerate([*specials, *scenes_words()])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.normalizer = normalizers.Lowercase()
-    words.pre_tokenizer = pre_tokenizers.Split(Regex(r"[a-z0-9]+|[^\sa-z0-9]"), "removed", invert=True)
+    words = [*specials, *scenes_words(), *(faces_words() if faces else ())]
+    vocabulary = {word: number for number, word in enumerate(dict.fromkeys(words))}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[a-z0-9]+|[^\sa-z0-9]"), "removed", invert=True)
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", bos_token="[BOS]", eos_token="[EOS]"
+        tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]", bos_token="[BOS]", eos_token="[EOS]"
     )
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
-    """The tokenizer of a hub name or folder; empty: of the scenes suite."""
-    if not name:
-        return build_tokenizer()
+    """The tokenizer of a hub name or folder; empty: of the scenes suite; `scenes+drawn-faces`: of both."""
+    if name in ("", "scenes+drawn-faces"):
+        return build_tokenizer(faces=bool(name))
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(name)  # type: ignore[no-any-return]
