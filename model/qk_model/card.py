@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from qk_model.config import FACES
+
 
 def write_card(folder: Path, record: dict[str, Any]) -> None:
     """Write README.md into a model's folder."""
@@ -20,11 +22,12 @@ def card(record: dict[str, Any]) -> str:
     hours = sum(record["measured"]["seconds"].values()) / 3600
     cores = record["measured"]["hardware"]["cores"]
     stages = record["values"]["training"]["stages"]
+    faces = any(task.startswith(FACES) for stage in stages.values() for task in stage["tasks"])
     lines = [
         f"# {record['title']}, preset {record['preset']}",
         "",
         "An image editor that follows instructions, trained on the train split of the scenes suite (coloured shapes on",
-        f"procedural and photographic backgrounds) at {resolution} pixels. It knows nothing else.",
+        f"procedural and photographic backgrounds){' and of drawn-faces' * faces} at {resolution} pixels. It knows nothing else.",
         "",
         f"- Made by `{record['command']}`, revision {record['git'].get('revision', 'unknown')}"
         f"{' with uncommitted changes' if record['git'].get('dirty') else ''}.",

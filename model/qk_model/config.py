@@ -22,6 +22,7 @@ import yaml
 
 from qk_bench.errors import UsageError
 
+FACES = "drawn-faces"
 PRESETS = ("micro", "micro-faces", "base", "paper")
 Mode = Literal["edit", "generate", "reconstruct", "compose"]
 MODES: tuple[Mode, ...] = ("edit", "generate", "reconstruct", "compose")

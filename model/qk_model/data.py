@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from qk_bench.records import RegionQuery as Region
 from qk_bench.records import Sample
 from qk_bench.run.environment import cores
-from qk_model.config import Mode, ModelConfig, Optimisation
+from qk_model.config import FACES, Mode, ModelConfig, Optimisation
 from qk_model.kontext import FORMS, RegionForm, RegionQuery
 from qk_model.tokenizer import encode
 from qk_model.trunk import Batch
@@ -28,7 +28,6 @@ from qk_model.trunk import Batch
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FACES = "drawn-faces"
 PAD_TO = 8  # texts are padded to multiples of this, so that few shapes occur
 
 

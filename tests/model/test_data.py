@@ -10,11 +10,20 @@ from typing import Any
 
 import pytest
 import torch
-from qk_model.config import Preset
-from qk_model.data import TrainingBatches, answer, batches, micro_batches, region_query, to_images, to_pixels
+from qk_model.config import Preset, load_preset
+from qk_model.data import (
+    TrainingBatches,
+    answer,
+    batches,
+    draw_sample,
+    micro_batches,
+    region_query,
+    to_images,
+    to_pixels,
+)
 from qk_model.kontext import FORMS
 from qk_model.model import Batch
-from qk_model.tokenizer import build_tokenizer, encode
+from qk_model.tokenizer import build_tokenizer, encode, load_tokenizer
 from qk_tasks.scenes import SUITE
 
 
@@ -77,6 +86,44 @@ def test_every_instruction_and_caption_of_the_suite_is_in_the_vocabulary() -> No
             sample = task.sample("train", index, 32)
             for text in (sample.instruction, sample.source_caption, sample.target_caption, answer(sample)):
                 assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"], text
+
+
+def test_every_word_of_drawn_faces_is_in_the_vocabulary_of_the_preset_that_knows_them() -> None:
+    preset = load_preset("micro-faces")
+    tokenizer, limits = load_tokenizer(preset.model.tokenizer), preset.model.max_text_tokens
+    assert preset.model.vlm.arguments["vocab_size"] == len(tokenizer)
+    assert tokenizer.convert_ids_to_tokens(range(134)) == build_tokenizer().convert_ids_to_tokens(range(134))
+    faces = [name for name in preset.training.stages["3"].tasks if name.startswith("drawn-faces/")]
+    assert len(faces) == 6
+    for name in faces:
+        for index in range(60):
+            sample = draw_sample(name, index, 64)
+            assert sample.split == "train"
+            for text, limit in (
+                (sample.instruction, limits["edit"]), (sample.target_caption, limits["generate"]), (answer(sample), 46)
+            ):  # fmt: skip
+                ids = tokenizer(text)["input_ids"]
+                assert tokenizer.unk_token_id not in ids and len(ids) <= limit, text
+
+
+def test_the_answer_says_what_changes_of_a_face() -> None:
+    said = {
+        name: [answer(draw_sample(f"drawn-faces/{name}", i, 64)) for i in range(12)] for name in ("glasses", "smile")
+    }
+    assert all(text.startswith("glasses ") and " becomes " in text for text in said["glasses"])
+    assert {*said["smile"]} == {"smile nothing becomes smile", "smile smile becomes nothing"}
+
+
+def test_faces_are_composed_with_nothing_and_edited_without_a_place() -> None:
+    preset = load_preset("micro-faces")
+    tasks = {"drawn-faces/hat": 1.0, "removal": 1e-9}
+    stage = dataclasses.replace(
+        preset.training.stages["3"], tasks=tasks, batch_size=4, query_ratio=0.0, generation={"compose": 1.0}
+    )
+    tokenizer = load_tokenizer(preset.model.tokenizer)
+    assert TrainingBatches(preset.model, stage, "3", 0, tokenizer)[0].mode == "compose"
+    edits = TrainingBatches(preset.model, dataclasses.replace(stage, query_ratio=1.0), "3", 0, tokenizer)[0]
+    assert edits.placements is not None and not edits.placements.any()
 
 
 def test_no_instruction_of_the_edit_tasks_is_cut(lean: Preset) -> None:
