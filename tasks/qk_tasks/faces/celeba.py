@@ -21,7 +21,7 @@ from qk_bench.errors import UsageError
 from qk_bench.interfaces import Suite, Task
 from qk_bench.records import Mask, Sample, Verdict
 from qk_tasks.faces import celeba_checks as checks
-from qk_tasks.faces.celeba_files import PARTS, SPLITS, Portrait, Portraits, read_folder
+from qk_tasks.faces.celeba_files import PARTS, SPLITS, Portrait, Portraits, check_square, read_folder
 from qk_tasks.faces.edits import PHRASINGS
 from qk_tasks.faces.person import FRAMES, HATS, LENSES
 from qk_tasks.masks import MaskProblemError, read_mask
@@ -113,7 +113,7 @@ class PortraitTask(Task):
             portrait = self._fitting[split][index]
             try:
                 picture = self._picture(portrait)
-                _check_square(picture, *picture.size(verify=True))
+                check_square(picture, *picture.size(verify=True))
                 masks = self._masks(portrait)
                 for side in (resolution, REFERENCE) if self.name in checks.PALETTES else (resolution,):
                     self._part(masks, side)
@@ -182,7 +182,7 @@ class PortraitTask(Task):
     def _image(self, portrait: Portrait) -> NDArray[np.uint8]:
         picture = self._picture(portrait)
         pixels = picture.read()
-        _check_square(picture, *pixels.shape[:2])
+        check_square(picture, *pixels.shape[:2])
         return pixels
 
     def _masks(self, portrait: Portrait) -> list[Mask]:
@@ -264,12 +264,6 @@ class CelebaHqSuite(Suite):
             files = [Picture(path.name, path).stamp() for path in self._portraits.files(p)]
             whole.update(f"{p.number} {p.split} {p.identity} {sorted(p.attributes)} {files}\n".encode())
         return whole.hexdigest()
-
-
-def _check_square(picture: Picture, height: int, width: int) -> None:
-    """Refuse what is no portrait of CelebA-HQ; those of the training split are only listed before they are asked for."""
-    if height != width:
-        raise BadItemError(f"{picture.name}: {width}x{height} pixels, CelebA-HQ's are square")
 
 
 def _fits(kind: Kind, portrait: Portrait) -> bool:

@@ -127,16 +127,22 @@ def _without_broken(found: Portraits) -> Portraits:
     return Portraits(found.folder, tuple(kept), tuple(problems))
 
 
+def check_square(picture: Picture, height: int, width: int) -> None:
+    """Refuse what is no portrait of CelebA-HQ; those of the training split are only listed before they are asked for."""
+    if height != width:
+        raise BadItemError(f"{picture.name}: {width}x{height} pixels, CelebA-HQ's are square")
+
+
 def _fault(files: list[Path]) -> str:
     """What is wrong with an image or a mask of it; empty if nothing is. The image is not decoded: thousands are listed."""
     image, *masks = [Picture(path.name, path) for path in files]
     try:
-        height, width = image.size()
+        check_square(image, *image.size())
         for mask in masks:
             mask.size(verify=True)
     except BadItemError as problem:
         return str(problem)
-    return "" if height == width else f"{image.name}: {width}x{height} pixels, CelebA-HQ's are square"
+    return ""
 
 
 def _without_leaks(images: list[Portrait], problems: list[str]) -> tuple[tuple[Portrait, ...], tuple[str, ...]]:
