@@ -147,6 +147,8 @@ class Suite(ABC):
     """True where samples keep the size of their pictures: the resolution of a run has no effect."""
     problems: Sequence[str] = ()
     """Items of the user's data that are left out, one line each: file, item, what is wrong."""
+    notes: Sequence[str] = ()
+    """What else the user is to know of how the data was read, one line each, such as which split was taken."""
 
     @abstractmethod
     def digest(self) -> str:

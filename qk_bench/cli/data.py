@@ -36,13 +36,13 @@ def export(
 
     Exit codes: 0 done, 5 done with bad input left out, 2 bad input.
     """
-    from qk_bench.cli.run import problems_of, say_left_out
+    from qk_bench.cli.run import say_left_out, say_of_suites
     from qk_bench.export import export as write
     from qk_bench.plugins import find_tasks
     from qk_bench.run.spec import in_split, make_tasks, without_unusable
 
     found = find_tasks([task])
-    left_out = say_left_out(problems_of(found))
+    left_out = say_of_suites(found)
     found, empty = in_split(found, split)
     if empty:
         print(f"no samples in split {split}, left out: {', '.join(empty)}", file=sys.stderr)

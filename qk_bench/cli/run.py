@@ -91,7 +91,7 @@ def run(
     numbers = parse_seeds(seeds)
     check_timeout(timeout)
     found = find_tasks(task)
-    left_out = say_left_out(problems_of(found))
+    left_out = say_of_suites(found)
     found, empty = in_split(found, split)
     if empty:
         print(f"no samples in split {split}, left out: {', '.join(empty)}", file=sys.stderr)
@@ -123,9 +123,13 @@ def run(
     )
 
 
-def problems_of(found: Sequence[FoundTask]) -> list[str]:
-    """What suites say of items of the user's data that they left out."""
-    return [line for suite in {id(item.suite): item.suite for item in found}.values() for line in suite.problems]
+def say_of_suites(found: Sequence[FoundTask]) -> int:
+    """Say on stderr what suites tell of the user's data; gives how many items of it they left out."""
+    suites = {id(item.suite): item.suite for item in found}.values()
+    for suite in suites:
+        for line in suite.notes:
+            print(f"{suite.name}: {line}", file=sys.stderr)
+    return say_left_out([line for suite in suites for line in suite.problems])
 
 
 def say_left_out(problems: Sequence[str]) -> int:

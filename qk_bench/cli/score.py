@@ -18,8 +18,8 @@ from qk_bench.cli.run import (
     Page,
     ScoreWorkers,
     parse_seeds,
-    problems_of,
     say_left_out,
+    say_of_suites,
 )
 
 SHOWN: Final = 5
@@ -93,7 +93,7 @@ def score(
     files = image_files(folder)
     models = make_models([f"precomputed:{folder}"], {f"precomputed:{folder}": {"name": name} if name else {}})
     found = find_tasks(task)
-    left_out = say_left_out(problems_of(found))
+    left_out = say_of_suites(found)
     if samples is not None:
         given = {"--limit": limit, "--resolution": resolution, "--split": split}
         clash = [option for option, value in given.items() if value is not None]

@@ -1,4 +1,4 @@
-"""Reads what data sets consist of: images by path or as bytes, JSON, imagefolders and Parquet tables.
+"""Reads what data sets consist of: images by path or as bytes, and JSON.
 
 Inputs are untrusted: names cannot lead out of the user's folder, sizes are checked before anything is decoded, and
 nothing is unpickled. An item that cannot be used is a `BadItemError` with one line that names the file.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -62,16 +62,17 @@ class Picture:
     path: Path | None = None
     cell: Cell | None = None
 
-    def size(self, *, verify: bool = False) -> tuple[int, int]:
+    def size(self, *, verify: bool = False, unturned: bool = False) -> tuple[int, int]:
         """Height and width as it will be read, from the header alone.
 
         Args:
             verify: Whether to read all of it: a PNG has checksums, of others only decoding tells.
+            unturned: Whether to refuse one that EXIF turns, since masks and targets beside it may be of either way up.
 
         Raises:
             BadItemError: It is absent, no image, too large, animated, cut short, damaged or of a mode that is not read.
         """
-        return self._open(decode=False, verify=verify)[0]
+        return self._open(decode=False, verify=verify, unturned=unturned)[0]
 
     def read(self) -> NDArray[np.uint8]:
         """The (H, W, 3) uint8 pixels, turned upright as EXIF says; grey and palette images become RGB, alpha is dropped.
@@ -100,7 +101,9 @@ class Picture:
         path = Path(self.cell.file) if self.cell is not None else self.path
         return self.name, path.stat().st_size if path is not None and path.is_file() else -1
 
-    def _open(self, decode: bool, verify: bool = False) -> tuple[tuple[int, int], NDArray[np.uint8] | None]:
+    def _open(
+        self, decode: bool, verify: bool = False, unturned: bool = False
+    ) -> tuple[tuple[int, int], NDArray[np.uint8] | None]:
         from PIL import Image, ImageOps, UnidentifiedImageError
 
         with warnings.catch_warnings():
@@ -114,8 +117,13 @@ class Picture:
                     if image.mode not in MODES:
                         raise BadItemError(f"{self.name}: image of mode {image.mode}, expected 8 bits a channel")
                     told = image.format != "PNG" or "exif" in image.info  # asking a PNG without EXIF decodes all of it
-                    turned = told and image.getexif().get(ROTATION, 1) in (5, 6, 7, 8)
-                    size = (image.width, image.height) if turned else (image.height, image.width)
+                    orientation = image.getexif().get(ROTATION, 1) if told else 1
+                    if unturned and orientation in range(2, 9):
+                        raise BadItemError(
+                            f"{self.name}: EXIF turns it (orientation {orientation}), so that what is beside it may not fit"
+                        )
+                    sideways = orientation in range(5, 9)
+                    size = (image.width, image.height) if sideways else (image.height, image.width)
                     if not decode:
                         self._check_end(image.format or "")
                         if verify and image.format == "PNG":
@@ -173,18 +181,54 @@ def text(row: Mapping[str, Any], field: str) -> str:
     return value.strip()
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, repeated: list[str] | None = None) -> Any:
     """The content of a JSON file.
+
+    Args:
+        path: The file.
+        repeated: Gets the keys that an object in it has twice; the first value of such a key counts.
 
     Raises:
         UsageError: It is too large, no JSON, or too deeply nested.
     """
     if path.stat().st_size > MAX_JSON:
         raise UsageError(f"{path} is larger than {MAX_JSON >> 20} MB")
+
+    def first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found and repeated is not None:
+                repeated.append(key)
+            found.setdefault(key, value)
+        return found
+
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), object_pairs_hook=first)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {str(error)[:120]}", "download it again") from None
+
+
+def json_object(line: str) -> dict[str, Any]:
+    """One line of a JSON lines file.
+
+    Raises:
+        BadItemError: It is no JSON, or no object.
+    """
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        raise BadItemError("not JSON") from None
+    if not isinstance(row, dict):
+        raise BadItemError("not an object")
+    return row
+
+
+def shown_files(folder: Path, *patterns: str) -> list[Path]:
+    """The files of some patterns below a folder, in order of name, without hidden ones (`._1.png` of macOS, `.cache`)."""
+    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    return sorted(
+        p for p in found if not any(part.startswith((".", "__MACOSX")) for part in p.relative_to(folder).parts)
+    )
 
 
 def existing_folder(name: str) -> Path:
@@ -197,60 +241,6 @@ def existing_folder(name: str) -> Path:
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", "name the folder that holds the data set")
     return folder
-
-
-def has_table(folder: Path) -> bool:
-    """Whether a folder holds a Parquet table or an imagefolder rather than a layout of its own."""
-    return (
-        any(folder.rglob("*.parquet")) or (folder / "metadata.jsonl").is_file() or any(folder.glob("*/metadata.jsonl"))
-    )
-
-
-def table_rows(folder: Path, images: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of the Parquet files, or else of the imagefolder, below a folder, in order of name.
-
-    Args:
-        folder: The folder.
-        images: Columns that hold images; they become `Picture`s. In an imagefolder the column is called
-            `<name>_file_name`, or `file_name` for the first.
-
-    Yields:
-        Where the row stands, and the row.
-
-    Raises:
-        UsageError: A table cannot be read.
-    """
-    files = sorted(folder.rglob("*.parquet"))
-    if files:
-        for path in files:
-            yield from _parquet_rows(path, path.relative_to(folder).as_posix(), images)
-        return
-    for path in sorted({*folder.glob("metadata.jsonl"), *folder.glob("*/metadata.jsonl")}):
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-            where = f"{path.relative_to(folder).as_posix()} line {number}"
-            if line.strip():
-                yield where, _imagefolder_row(path, line, images)
-
-
-def _parquet_rows(path: Path, name: str, images: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a file; images stay where they are until they are asked for, since tables hold gigabytes of them."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            there = [column for column in images if column in file.schema_arrow.names]
-            texts = [column for column in file.schema_arrow.names if column not in images]
-            number = 0
-            for group in range(file.num_row_groups):
-                for place, row in enumerate(file.read_row_group(group, columns=texts).to_pylist()):
-                    for column in images:
-                        cell = Cell(str(path), group, place, column)
-                        row[column] = Picture(f"{name} row {number}, {column}", cell=cell) if column in there else None
-                    yield f"{name} row {number}", row
-                    number += 1
-    except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{path} cannot be read as Parquet: {str(error)[:120]}", "download it again") from None
 
 
 @lru_cache(maxsize=6)
@@ -266,28 +256,3 @@ def _column(file: str, group: int, column: str) -> list[bytes | None]:
         raise BadItemError(f"{Path(file).name} cannot be read: {str(error)[:120]}") from None
     found = [cell.get("bytes") if isinstance(cell, dict) else cell for cell in cells]
     return [data if isinstance(data, bytes) and data else None for data in found]
-
-
-def _imagefolder_row(path: Path, line: str, images: tuple[str, ...]) -> dict[str, Any]:
-    """One line of a metadata.jsonl; a line that is no object gives an empty row, which lacks every field."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        row = {}
-    row = row if isinstance(row, dict) else {}
-    for column in images:
-        name = row.get(f"{column}_file_name", row.get("file_name") if column == images[0] else None)
-        row[column] = picture(path.parent, name, f"{column}_file_name") if isinstance(name, str) and name else None
-    return row
-
-
-def image_cell(row: Mapping[str, Any], field: str) -> Picture:
-    """An image column of a table row.
-
-    Raises:
-        BadItemError: It is missing or empty.
-    """
-    value = row.get(field)
-    if not isinstance(value, Picture):
-        raise BadItemError(f"column {field!r} has no image")
-    return value

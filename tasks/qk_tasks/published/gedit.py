@@ -6,12 +6,11 @@ Layout: Parquet or an imagefolder with the columns key, task_type, instruction, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
-from qk_bench.errors import UsageError
-from qk_tasks.published.files import has_table, image_cell, table_rows, text
+from qk_tasks.published.files import text
 from qk_tasks.published.suite import PublishedSuite, Row, task_name
+from qk_tasks.published.tables import image_cell
 
 
 class GEditSuite(PublishedSuite):
@@ -22,10 +21,7 @@ class GEditSuite(PublishedSuite):
 
     def rows(self) -> Iterator[tuple[str, Callable[[], Row]]]:
         """Each item, in the order of the files."""
-        if not has_table(self.folder):
-            raise UsageError(f"{self.folder} holds no table", f"it should hold {self.layout}")
-        for where, row in table_rows(self.folder, ("input_image", "input_image_raw")):
-            yield where, partial(_row, row)
+        yield from self.table_rows(_row, "input_image", "input_image_raw")
 
     def make_groups(self, tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
         """`en` and `cn`: the languages, which GEdit-Bench reports apart."""
@@ -33,7 +29,7 @@ class GEditSuite(PublishedSuite):
         return {lang: tuple(name for name in tasks if name.startswith(f"{lang}-")) for lang in languages}
 
 
-def _row(row: Mapping[str, Any]) -> Row:
+def _row(where: str, row: Mapping[str, Any]) -> Row:
     language, kind, key = (text(row, field) for field in ("instruction_language", "task_type", "key"))
     return Row(
         key=key,

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from qk_bench.errors import UsageError
 from qk_bench.records import Mask
 from qk_tasks.masks import MaskProblemError, from_array
-from qk_tasks.published.files import BadItemError, Picture, has_table, image_cell, picture, read_json, table_rows, text
+from qk_tasks.published.files import BadItemError, Picture, picture, read_json, text
 from qk_tasks.published.suite import PublishedSuite, Row
+from qk_tasks.published.tables import image_cell
 
 TASK = "single-turn"
 
@@ -37,19 +38,17 @@ class MagicBrushSuite(PublishedSuite):
             path = _annotation(root)
             assert path is not None
             captions = _captions(root / "global_descriptions.json")
-            for where, turn in _turns(path):
+            for where, turn in _turns(path, self.read_json(path)):
                 yield where, partial(_from_files, root / "images", captions, turn)
-        elif has_table(self.folder):
-            for where, row in table_rows(self.folder, ("source_img", "mask_img", "target_img")):
-                yield where, partial(_from_table, row)
+        else:
+            yield from self.table_rows(_from_table, "source_img", "mask_img", "target_img")
 
 
 def _annotation(root: Path) -> Path | None:
     return next((root / name for name in ("edit_turns.json", "edit_sessions.json") if (root / name).is_file()), None)
 
 
-def _turns(path: Path) -> Iterator[tuple[str, Any]]:
-    data = read_json(path)
+def _turns(path: Path, data: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(data, dict):  # sessions: id → turns
         turns = [turn for session in data.values() for turn in (session if isinstance(session, list) else [session])]
     elif isinstance(data, list):
@@ -76,8 +75,10 @@ def _from_files(images: Path, captions: Mapping[str, str], turn: Any) -> Row:
     return _row(names["output"].rpartition(".")[0], session, turn, (source, mask, target), captions, names)
 
 
-def _from_table(row: Mapping[str, Any]) -> Row:
+def _from_table(where: str, row: Mapping[str, Any]) -> Row:
     session, turn = str(row.get("img_id") or ""), row.get("turn_index")
+    if isinstance(turn, float) and turn.is_integer():  # as pandas writes a column of which some are absent
+        turn = int(turn)
     if not session or not isinstance(turn, int):
         raise BadItemError("field 'img_id' or 'turn_index' is missing")
     source, mask, target = (image_cell(row, field) for field in ("source_img", "mask_img", "target_img"))

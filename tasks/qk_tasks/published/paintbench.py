@@ -6,6 +6,7 @@ or a table with the columns task, problem_id, instruction, input_image, answer_i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,9 +19,12 @@ from pydantic import JsonValue
 from qk_bench.errors import UsageError
 from qk_bench.metrics.paintbench import accuracies
 from qk_bench.records import Sample, Verdict
-from qk_tasks.published.files import BadItemError, Picture, has_table, image_cell, read_json, table_rows, text
+from qk_tasks.published.files import BadItemError, Picture, read_json, shown_files, text
 from qk_tasks.published.suite import PublishedSuite, Row, Verify, task_name
+from qk_tasks.published.tables import image_cell
 
+BENCHMARKS: Final = ("PaintBench", "TinyGrafixBench")
+"""Two benchmarks that are published together, and scored apart."""
 PRESERVATION: Final = "preservation"
 """The task whose answer is its input: PaintBench calls it diagnostic, outside of its 1,920 scored problems."""
 THRESHOLD: Final = 5
@@ -38,12 +42,19 @@ class PaintBenchSuite(PublishedSuite):
 
     def rows(self) -> Iterator[tuple[str, Callable[[], Row]]]:
         """Each problem, by task and number."""
-        if has_table(self.folder):
-            for where, row in table_rows(self.folder, ("input_image", "answer_image")):
-                yield where, partial(_from_table, row)
-            return
-        for path in sorted(self.folder.glob("*/*_input.png")):
-            yield path.relative_to(self.folder).as_posix(), partial(_from_files, path)
+        if all((self.folder / name).is_dir() for name in BENCHMARKS):
+            raise UsageError(
+                f"{self.folder} holds {' and '.join(BENCHMARKS)}", f"name one: {self.folder / BENCHMARKS[0]}"
+            )
+        problems = {
+            (path.parent, match[1])
+            for path in shown_files(self.folder, "*/*.png", "*/*.json")
+            if (match := re.fullmatch(r"(\d+)(_input\.png|_answer\.png|\.json)", path.name))
+        }
+        for folder, number in sorted(problems):
+            yield f"{folder.name}/{number}_input.png", partial(_from_files, folder, number)
+        if not problems:
+            yield from self.table_rows(_from_table, "input_image", "answer_image")
 
     def verifier(self, task: str) -> Verify:
         """The answer is the one right picture."""
@@ -54,9 +65,8 @@ class PaintBenchSuite(PublishedSuite):
         return {"scored": tuple(name for name in tasks if name != PRESERVATION)}
 
 
-def _from_files(path: Path) -> Row:
-    stem = path.name.removesuffix("_input.png")
-    meta_path = path.with_name(f"{stem}.json")
+def _from_files(folder: Path, number: str) -> Row:
+    meta_path = folder / f"{number}.json"
     if not meta_path.is_file():
         raise BadItemError(f"{meta_path.name} is missing")
     try:
@@ -65,28 +75,30 @@ def _from_files(path: Path) -> Row:
         raise BadItemError(error.message) from None
     if not isinstance(meta, dict):
         raise BadItemError(f"{meta_path.name} is not an object")
-    folder = path.parent.name
-    answer = path.with_name(f"{stem}_answer.png")
-    pictures = (Picture(f"{folder}/{path.name}", path), Picture(f"{folder}/{answer.name}", answer))
-    return _row(folder, stem, meta, *pictures)
+    source, answer = (
+        Picture(f"{folder.name}/{name}", folder / name) for name in (f"{number}_input.png", f"{number}_answer.png")
+    )
+    return _row(folder.name, number, meta, source, answer)
 
 
-def _from_table(row: Mapping[str, Any]) -> Row:
+def _from_table(where: str, row: Mapping[str, Any]) -> Row:
     number = row.get("problem_id")
     if not isinstance(number, int | str):
         raise BadItemError("field 'problem_id' is missing")
-    return _row(text(row, "task"), str(number), row, image_cell(row, "input_image"), image_cell(row, "answer_image"))
+    number = f"{number:03d}" if isinstance(number, int) else number
+    return _row(text(row, "task"), number, row, image_cell(row, "input_image"), image_cell(row, "answer_image"))
 
 
 def _row(task: str, key: str, meta: Mapping[str, Any], source: Picture, answer: Picture) -> Row:
     mode, condition = (str(meta.get(name) or "default") for name in ("mode", "visual_condition"))
     return Row(
-        key=f"{task}/{key}",
+        key=key,
         task=task_name(task),
         operation=mode,
         instruction=text(meta, "instruction"),
         source=source,
         target=answer,
+        cluster=f"{task}/{key}",
         attributes={"mode": mode, "visual_condition": condition, "category": str(meta.get("category") or "")},
     )
 

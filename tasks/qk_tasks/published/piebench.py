@@ -16,8 +16,9 @@ import numpy as np
 from qk_bench.errors import UsageError
 from qk_bench.records import Mask
 from qk_tasks.masks import MaskProblemError
-from qk_tasks.published.files import BadItemError, Picture, has_table, image_cell, picture, read_json, table_rows, text
+from qk_tasks.published.files import BadItemError, Picture, picture, text
 from qk_tasks.published.suite import PublishedSuite, Row
+from qk_tasks.published.tables import image_cell
 
 TYPES = (
     "random", "change-object", "add-object", "delete-object", "change-content", "change-pose", "change-colour",
@@ -39,14 +40,13 @@ class PieBenchSuite(PublishedSuite):
         root = next((r for r in (self.folder, self.folder / "data") if (r / "mapping_file.json").is_file()), None)
         if root is not None:
             path = root / "mapping_file.json"
-            data = read_json(path)
+            data = self.read_json(path)
             if not isinstance(data, dict):
                 raise UsageError(f"{path} is not an object of items")
             for key, item in data.items():
                 yield f"{path.name} item {key}", partial(_from_files, root / "annotation_images", key, item)
-        elif has_table(self.folder):
-            for where, row in table_rows(self.folder, ("image",)):
-                yield where, partial(_from_table, where, row)
+        else:
+            yield from self.table_rows(_from_table, "image")
 
 
 def _from_files(images: Path, key: str, item: Any) -> Row:

@@ -12,6 +12,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -23,10 +24,13 @@ from qk_bench.interfaces import Suite, Task
 from qk_bench.records import Mask, RegionQuery, Sample, Verdict, pixels_digest
 from qk_bench.text import is_unicode
 from qk_tasks.masks import MaskProblemError
-from qk_tasks.published.files import BadItemError, Picture, existing_folder
+from qk_tasks.published.files import BadItemError, Picture, existing_folder, read_json
+from qk_tasks.published.tables import Tables
 from qk_tasks.scenes.suite import region_query
 
-VERSION: Final = "1"
+VERSION: Final = "2"
+MAX_KEY: Final = 64
+MAX_TASK: Final = 48
 Verify = Callable[[Sample, NDArray[np.uint8]], Verdict]
 
 
@@ -45,6 +49,18 @@ class Row:
     source_caption: str = ""
     target_caption: str = ""
     attributes: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The sample's id: task and key; of a key that cannot be in a file's name the like, with a part of its sha256.
+
+        It names the item and not its place among those that can be used: outputs that were made for all of them must not
+        be scored as those of other items where some are absent.
+        """
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.key)[:MAX_KEY]
+        if name != self.key:
+            name += f"-{hashlib.sha256(self.key.encode()).hexdigest()[:10]}"
+        return f"{self.task}-{name}"
 
     def words(self) -> list[Any]:
         """What is said of it beside its name, as JSON."""
@@ -77,7 +93,7 @@ class PublishedTask(Task):
                 for picture in filter(None, (row.source, row.target)):
                     picture.size(verify=True)
             except BadItemError as problem:
-                found[index] = f"{self.suite}, item {row.key}: {problem}"
+                found[index] = f"{self.suite}, item {row.task}/{row.key}: {problem}"
         return found
 
     def sample(self, split: str, index: int, resolution: int) -> Sample:
@@ -95,13 +111,17 @@ class PublishedTask(Task):
             target = row.target.read() if row.target else None
             mask = row.mask(height, width) if row.mask else None
         except (BadItemError, MaskProblemError) as problem:
-            raise UsageError(f"{self.suite}, item {row.key}: {problem}", "mend the file or take the item out") from None
+            raise UsageError(
+                f"{self.suite}, item {row.task}/{row.key}: {problem}", "mend the file or take the item out"
+            ) from None
         if target is not None and target.shape != source.shape:
-            raise UsageError(f"{self.suite}, item {row.key}: source is {width}x{height}, target another size")
+            raise UsageError(
+                f"{self.suite}, item {row.task}/{row.key}: source is {width}x{height}, target another size"
+            )
         if mask is None and target is not None:
             mask = (source != target).any(axis=2)
         return Sample(
-            id=f"{self.name}-{index:05d}",
+            id=row.id,
             suite=self.suite,
             suite_version=self.version,
             task=self.name,
@@ -145,25 +165,26 @@ class PublishedSuite(Suite):
     def __init__(self, folder: str) -> None:
         self.folder = existing_folder(folder)
         self.problems: list[str] = []
+        self.notes: list[str] = []
         by_task: dict[str, list[Row]] = {}
         self._masks: dict[tuple[str, str], str] = {}  # task and key → sha256
-        seen: set[tuple[str, str]] = set()
+        seen: set[str] = set()
         for where, make in self.rows():
             try:
                 row = make()
                 if not is_unicode([row.key, *row.words()]):
                     raise BadItemError("a text of it holds half of a surrogate pair")
-                if (row.task, row.key) in seen:
+                if row.id in seen:
                     raise BadItemError(f"item {row.key!r} of {row.task} is there twice; the first one counts")
-                size = row.source.size()
-                if row.target is not None and row.target.size() != size:
+                size = row.source.size(unturned=row.target is not None or row.mask is not None)
+                if row.target is not None and row.target.size(unturned=True) != size:
                     raise BadItemError(f"{row.target.name} is not of the size of {row.source.name}")
                 if row.mask is not None:
                     self._masks[row.task, row.key] = pixels_digest(row.mask(*size))
             except (BadItemError, MaskProblemError) as problem:
                 self.problems.append(f"{self.name}, {where}: {problem}")
                 continue
-            seen.add((row.task, row.key))
+            seen.add(row.id)
             by_task.setdefault(row.task, []).append(row)
         if not by_task:
             why = f"; the first problem: {self.problems[0]}" if self.problems else ""
@@ -173,6 +194,22 @@ class PublishedSuite(Suite):
             name: PublishedTask(self.name, name, rows, self.verifier(name)) for name, rows in self._rows.items()
         }
         self.groups = self.make_groups(tuple(self.tasks))
+
+    def read_json(self, path: Path) -> Any:
+        """The content of a JSON file; keys that are there twice are named, and the first one counts."""
+        repeated: list[str] = []
+        data = read_json(path, repeated)
+        self.problems += [f"{self.name}, {path.name}: {key!r} is there twice; the first one counts" for key in repeated]
+        return data
+
+    def table_rows(
+        self, make: Callable[[str, dict[str, Any]], Row], *images: str
+    ) -> Iterator[tuple[str, Callable[[], Row]]]:
+        """The items of the Parquet files or imagefolders of the folder, by what makes one of a row; see `Tables`."""
+        tables = Tables(self.folder, images)
+        if tables.note:
+            self.notes.append(tables.note)
+        yield from tables.rows(make)
 
     @abstractmethod
     def rows(self) -> Iterator[tuple[str, Callable[[], Row]]]:
@@ -199,7 +236,7 @@ class PublishedSuite(Suite):
 
 def task_name(text: str) -> str:
     """A published name as a task's name: safe in file names and on the command line."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text.strip()).strip("-.") or "other"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text.strip()).strip("-.")[:MAX_TASK] or "other"
 
 
 def _region(mask: Mask | None) -> RegionQuery | None:
