@@ -14,7 +14,7 @@ from qk_leaderboard.suites import installed
 
 from tests.tasks.published import layouts
 
-TASK = "tasks/magicbrush-1-test-own-sizes-single-turn.html"
+TASK = "tasks/magicbrush-2-test-own-sizes-single-turn.html"
 NO_RULE = "magicbrush has no rule that tells success from the pixels"
 
 
