@@ -12,6 +12,7 @@ The split is CelebA's own, by the *file* an image comes from. (The script that C
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -63,10 +64,10 @@ class Portraits:
         """Where the mask of a part is."""
         return self.folder / MASKS / str(number // PER_FOLDER) / f"{number:05d}_{part}.png"
 
-    def files(self, portrait: Portrait) -> list[Path]:
+    def pictures(self, portrait: Portrait) -> list[Picture]:
         """The image of a portrait, then its masks."""
         masks = (self.mask_path(portrait.number, part) for part in sorted(portrait.parts))
-        return [self.image_path(portrait.number), *masks]
+        return [Picture(path.name, path) for path in (self.image_path(portrait.number), *masks)]
 
 
 def read_folder(folder: Path) -> Portraits:
@@ -137,7 +138,7 @@ def _without_broken(found: Portraits) -> Portraits:
     """Take those out of the holdout of which a file cannot be read."""
     kept, problems = [], list(found.problems)
     for image in found.images:
-        why = _fault(found.files(image)) if image.split != "train" else ""
+        why = _fault(found.pictures(image)) if image.split != "train" else ""
         if why:
             problems.append(f"celeba-hq, image {image.number}: {why}")
         else:
@@ -151,13 +152,30 @@ def check_square(picture: Picture, height: int, width: int) -> None:
         raise BadItemError(f"{picture.name}: {width}x{height} pixels, CelebA-HQ's are square")
 
 
-def _fault(files: list[Path]) -> str:
+def check_masks(masks: Sequence[Picture], *, verify: bool = False) -> None:
+    """Refuse masks of one image that are not square and of one size: brought to the size of the image, they would not fit.
+
+    Args:
+        masks: All masks of the image.
+        verify: Whether to read all of them, as in `Picture.size`.
+
+    Raises:
+        BadItemError: They are not, or one cannot be read.
+    """
+    sizes = [mask.size(verify=verify) for mask in masks]
+    for mask, (height, width) in zip(masks, sizes, strict=True):
+        check_square(mask, height, width)
+        if height != sizes[0][0]:
+            of_first = f"{masks[0].name} has {sizes[0][1]}x{sizes[0][0]}"
+            raise BadItemError(f"{mask.name}: {width}x{height} pixels, and {of_first}; they must be of one size")
+
+
+def _fault(pictures: Sequence[Picture]) -> str:
     """What is wrong with an image or a mask of it; empty if nothing is. The image is not decoded: thousands are listed."""
-    image, *masks = [Picture(path.name, path) for path in files]
+    image, *masks = pictures
     try:
         check_square(image, *image.size())
-        for mask in masks:
-            mask.size(verify=True)
+        check_masks(masks, verify=True)
     except BadItemError as problem:
         return str(problem)
     return ""

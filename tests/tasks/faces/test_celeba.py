@@ -189,6 +189,33 @@ def test_a_mask_that_is_torn_inside_is_named_and_the_rest_is_there(tmp_path: Pat
     assert [found.task.sample("test", index, SIDE).attributes["image"] for index in range(3)] == [4, 6, 7]
 
 
+def test_masks_that_cannot_fit_their_image_are_named_and_the_rest_is_run(cli: Cli, tmp_path: Path) -> None:
+    root = write(tmp_path / "celeba")
+    masks = root / "CelebAMask-HQ-mask-anno" / "0"
+    for number, part, size in (
+        (0, "hair", (128, 60)),
+        (1, "skin", (64, 64)),
+        (4, "hair", (128, 60)),
+        (5, "skin", (64, 64)),
+    ):
+        path = masks / f"{number:05d}_{part}.png"
+        Image.open(path).crop((0, 0, *size)).save(path)
+    code, _, err = cli(
+        "run", "--task", f"celeba-hq:{root}/hair_colour", "--model", "oracle", "--metric", "drift", "--no-page",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 5
+    assert [line for line in err.splitlines() if line.startswith("left out: ")] == [
+        "left out: celeba-hq, image 4: 00004_hair.png: 128x60 pixels, CelebA-HQ's are square",
+        "left out: celeba-hq, image 5: 00005_skin.png: 64x64 pixels, and 00005_cloth.png has 128x128; "
+        "they must be of one size",
+    ]
+    trained = task(root, "background")
+    assert list(trained.unusable("train", (0, 1), SIDE)) == [0, 1]
+    with pytest.raises(UsageError, match=r"image 0: 00000_hair.png: 128x60 pixels"):
+        trained.sample("train", 0, SIDE)
+
+
 def test_an_image_that_is_torn_inside_is_named_when_a_run_asks_for_it(tmp_path: Path) -> None:
     path = write(tmp_path) / "CelebA-HQ-img" / "5.jpg"
     torn = path.read_bytes()
