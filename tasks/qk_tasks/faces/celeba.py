@@ -102,7 +102,7 @@ class PortraitTask(Task):
         return len(self._fitting.get(split, ()))
 
     def unusable(self, split: str, indices: Iterable[int], resolution: int) -> dict[int, str]:
-        """Portraits whose image is torn, or of which a mask has another size or other values than two, or shows nothing.
+        """Portraits whose image is torn, or of which a mask has another size, other values than two, or shows nothing.
 
         Of masks that the edit does not need only the size is read.
         """

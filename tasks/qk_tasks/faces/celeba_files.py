@@ -50,7 +50,7 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Portraits:
-    """The images of a folder, in order of number, and a line for each image and each line of a list that cannot be used."""
+    """The images of a folder, in order of number, and one line for whatever cannot be used."""
 
     folder: Path
     images: tuple[Portrait, ...]
@@ -153,7 +153,7 @@ def check_square(picture: Picture, height: int, width: int) -> None:
 
 
 def check_masks(masks: Sequence[Picture], *, verify: bool = False) -> None:
-    """Refuse masks of one image that are not square and of one size: brought to the size of the image, they would not fit.
+    """Refuse masks of one image that are not square and of one size: stretched to the image, they would not fit it.
 
     Args:
         masks: All masks of the image.

@@ -85,7 +85,7 @@ def test_known_people_are_never_in_train_and_holdout(tmp_path: Path) -> None:
 
 
 def test_images_of_people_that_are_not_told_are_in_no_split(tmp_path: Path) -> None:
-    """Where a list of people is there: the person of image 0, of train, is the one of images 6 and 7, of the test split."""
+    """The person of image 0, of train, is that of images 6 and 7, of the test split; the list of people lacks image 0."""
     write(tmp_path)
     people = [f"{name} {person}" for name, person in zip(FILES, [6, 2, 3, 4, 1, 5, 6, 6], strict=True)]
     (tmp_path / "identity_CelebA.txt").write_text("\n".join([*people[1:4], *people[5:], f"{FILES[5]} 6"]) + "\n")
@@ -263,7 +263,8 @@ def test_bad_lines_cost_their_images_and_the_rest_is_run(cli: Cli, tmp_path: Pat
         "left out: celeba-hq, CelebAMask-HQ-attribute-anno.txt line 11: expected <n>.jpg and 9 values of -1 or 1",
         "left out: celeba-hq, CelebAMask-HQ-attribute-anno.txt line 12: image 7 is there twice, the first line counts",
         "left out: celeba-hq, image 3: list_eval_partition.txt has no line for 182637.jpg",
-        "left out: celeba-hq, image 4: CelebAMask-HQ-attribute-anno.txt line 7: expected <n>.jpg and 9 values of -1 or 1",
+        "left out: celeba-hq, image 4: CelebAMask-HQ-attribute-anno.txt line 7: "
+        "expected <n>.jpg and 9 values of -1 or 1",
         "left out: celeba-hq, image 5: CelebA-HQ-to-CelebA-mapping.txt line 7: expected idx, orig_idx and orig_file",
         "left out: celeba-hq, image 6: list_eval_partition.txt line 6: expected a file name and 0, 1 or 2",
     ]
