@@ -256,8 +256,11 @@ def _find_in_folder(name: str, text: str) -> list[FoundTask]:
             raise
         try:
             suite = load_suite(f"{name}:{folder}")
-        except UsageError:
-            raise error from None
+        except UsageError as inner:
+            if Path(text).is_dir():
+                raise error from None
+            why = f"{error.message}; as task {task!r} of folder {folder or '/'}: {inner.message}"
+            raise UsageError(why, inner.mend) from None
         if Path(text).exists() and task not in suite.tasks and task not in suite.groups:
             raise
         return _select(f"{name}:{folder}", suite, task)

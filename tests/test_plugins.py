@@ -181,6 +181,8 @@ class Reads(SquaresSuite):
         self.folder = folder
         if not Path(folder).is_dir():
             raise UsageError(f"there is no folder {folder}")
+        if (Path(folder) / "torn.txt").exists():
+            raise UsageError(f"{folder}/torn.txt is cut short", "download it again")
 '''
 
 
@@ -223,6 +225,19 @@ def test_suite_of_a_folder_is_named_with_it(folder_suite: Path) -> None:
 def test_folder_that_is_missing_or_too_much_is_one_line(folder_suite: Path, ref: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         find_tasks([ref])
+
+
+def test_what_is_wrong_inside_a_folder_is_said_where_a_task_of_it_is_named(folder_suite: Path) -> None:
+    (folder_suite / "torn.txt").touch()
+    with pytest.raises(
+        UsageError, match=r"as task 'recolour' of folder .*/data/torn.txt is cut short \(download it again\)"
+    ):
+        find_tasks([f"reads:{folder_suite}/recolour"])
+    inner = folder_suite / "inner"
+    inner.mkdir()
+    (inner / "torn.txt").touch()
+    with pytest.raises(UsageError, match=r"^[^ ]*/data/inner/torn.txt is cut short"):
+        find_tasks([f"reads:{inner}"])
 
 
 def test_suite_of_a_folder_does_not_break_the_search_for_a_bare_task(folder_suite: Path) -> None:

@@ -21,11 +21,11 @@ from qk_bench.errors import UsageError
 from qk_bench.interfaces import Suite, Task
 from qk_bench.records import Mask, Sample, Verdict
 from qk_tasks.faces import celeba_checks as checks
-from qk_tasks.faces.celeba_files import PARTS, SPLITS, Portrait, Portraits, check_square, read_folder
+from qk_tasks.faces.celeba_files import PARTS, SPLITS, Portrait, Portraits, check_masks, check_square, read_folder
 from qk_tasks.faces.edits import PHRASINGS
 from qk_tasks.faces.person import FRAMES, HATS, LENSES
 from qk_tasks.masks import MaskProblemError, read_mask
-from qk_tasks.published.files import BadItemError, Picture, existing_folder
+from qk_tasks.published.files import BadItemError, existing_folder
 from qk_tasks.scenes.suite import region_query
 
 NAME, VERSION = "celeba-hq", "1"
@@ -102,9 +102,9 @@ class PortraitTask(Task):
         return len(self._fitting.get(split, ()))
 
     def unusable(self, split: str, indices: Iterable[int], resolution: int) -> dict[int, str]:
-        """Portraits whose image is torn, or of which a mask has other values than two or shows nothing.
+        """Portraits whose image is torn, or of which a mask has another size, other values than two, or shows nothing.
 
-        Only the masks of the edit are read.
+        Of masks that the edit does not need only the size is read.
         """
         found: dict[int, str] = {}
         if not 32 <= resolution <= MAX_RESOLUTION:  # which `sample` says
@@ -112,7 +112,7 @@ class PortraitTask(Task):
         for index in indices:
             portrait = self._fitting[split][index]
             try:
-                picture = self._picture(portrait)
+                picture = self._portraits.pictures(portrait)[0]
                 check_square(picture, *picture.size(verify=True))
                 masks = self._masks(portrait)
                 for side in (resolution, REFERENCE) if self.name in checks.PALETTES else (resolution,):
@@ -175,18 +175,15 @@ class PortraitTask(Task):
             return checks.judge_colour(self.name, sample.source, image, part, str(sample.target_scene["colour"]))
         return checks.judge_removal(sample.source, image, part, sample.edit_mask)
 
-    def _picture(self, portrait: Portrait) -> Picture:
-        path = self._portraits.image_path(portrait.number)
-        return Picture(path.name, path)
-
     def _image(self, portrait: Portrait) -> NDArray[np.uint8]:
-        picture = self._picture(portrait)
+        picture = self._portraits.pictures(portrait)[0]
         pixels = picture.read()
         check_square(picture, *pixels.shape[:2])
         return pixels
 
     def _masks(self, portrait: Portrait) -> list[Mask]:
-        """The masks of the edit's parts, as they are stored."""
+        """The masks of the edit's parts, as they are stored; they are of one size, as all masks of the portrait are."""
+        check_masks(self._portraits.pictures(portrait)[1:])
         masks = []
         for name in self._kind.region:
             if name in portrait.parts:
@@ -261,7 +258,7 @@ class CelebaHqSuite(Suite):
         """A sha256 over the version and every portrait's number, split, person, labels, and names and sizes of files."""
         whole = hashlib.sha256(f"{NAME}-{VERSION}".encode())
         for p in self._portraits.images:
-            files = [Picture(path.name, path).stamp() for path in self._portraits.files(p)]
+            files = [picture.stamp() for picture in self._portraits.pictures(p)]
             whole.update(f"{p.number} {p.split} {p.identity} {sorted(p.attributes)} {files}\n".encode())
         return whole.hexdigest()
 

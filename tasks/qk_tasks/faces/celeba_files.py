@@ -12,12 +12,13 @@ The split is CelebA's own, by the *file* an image comes from. (The script that C
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from qk_bench.errors import UsageError
+from qk_tasks.faces.celeba_lists import Listing, image_number, read_attributes, read_mapping, read_values
 from qk_tasks.published.files import BadItemError, Picture
 
 IMAGES: Final = "CelebA-HQ-img"
@@ -49,7 +50,7 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Portraits:
-    """The images of a folder, in order of number, and one line for each that cannot be used."""
+    """The images of a folder, in order of number, and one line for whatever cannot be used."""
 
     folder: Path
     images: tuple[Portrait, ...]
@@ -63,10 +64,10 @@ class Portraits:
         """Where the mask of a part is."""
         return self.folder / MASKS / str(number // PER_FOLDER) / f"{number:05d}_{part}.png"
 
-    def files(self, portrait: Portrait) -> list[Path]:
+    def pictures(self, portrait: Portrait) -> list[Picture]:
         """The image of a portrait, then its masks."""
         masks = (self.mask_path(portrait.number, part) for part in sorted(portrait.parts))
-        return [self.image_path(portrait.number), *masks]
+        return [Picture(path.name, path) for path in (self.image_path(portrait.number), *masks)]
 
 
 def read_folder(folder: Path) -> Portraits:
@@ -85,41 +86,59 @@ def read_folder(folder: Path) -> Portraits:
                 f"{folder} has no {name}",
                 "name the folder that holds CelebAMask-HQ as it is published (see docs/faces.md)",
             )
-    attributes = _attributes(folder / ATTRIBUTES)
-    originals = _mapping(folder / MAPPING)
-    splits, people = _table(folder / PARTITION), _table(folder / IDENTITIES)
-    there = {int(path.stem) for path in (folder / IMAGES).glob("*.jpg") if path.stem.isdigit()}
+    lists = _Lists.read(folder)
+    there = {number for path in (folder / IMAGES).glob("*.jpg") if (number := image_number(path.stem)) is not None}
     parts = _parts(folder / MASKS)
-    problems, images = [], []
-    for number in sorted(attributes):
-        why = ""
-        if number not in there:
-            why = f"{IMAGES}/{number}.jpg is missing"
-        elif number not in originals:
-            why = f"{MAPPING} has no line for it"
-        elif number not in parts:
-            why = f"{MASKS} has no mask of it"
-        if why:
-            problems.append(f"celeba-hq, image {number}: {why}")
-            continue
-        original = originals[number]
-        images.append(
-            Portrait(
-                number,
-                _split(original, splits, folder),
-                people.get(original, ""),
-                attributes[number],
-                parts[number],
-            )
-        )
+    images, problems = [], [f"celeba-hq, {line}" for line in (*lists.attributes.problems, *lists.originals.problems)]
+    for number in sorted(there | lists.attributes.told.keys() | lists.attributes.faults.keys()):
+        try:
+            if number not in there:
+                raise BadItemError(f"{IMAGES}/{number}.jpg is missing")
+            images.append(lists.portrait(number, parts.get(number, frozenset())))
+        except BadItemError as problem:
+            problems.append(f"celeba-hq, image {number}: {problem}")
     return _without_broken(Portraits(folder, *_without_leaks(images, problems)))
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """What the text files of a folder say."""
+
+    attributes: Listing[int, frozenset[str]]
+    originals: Listing[int, str]
+    partition: Listing[str, str] | None
+    people: Listing[str, str] | None
+
+    @classmethod
+    def read(cls, folder: Path) -> _Lists:
+        partition, people = folder / PARTITION, folder / IDENTITIES
+        return cls(
+            read_attributes(folder / ATTRIBUTES),
+            read_mapping(folder / MAPPING),
+            read_values(partition, "[012]", "0, 1 or 2") if partition.exists() else None,
+            read_values(people, "[0-9]+", "a number") if people.exists() else None,
+        )
+
+    def portrait(self, number: int, parts: frozenset[str]) -> Portrait:
+        """An image by what is annotated of it.
+
+        Where there is a list of people, an image that it lacks is refused in every split: its person may be in another.
+
+        Raises:
+            BadItemError: A list has no line for it or one that cannot be used, or it has no mask.
+        """
+        attributes, original = self.attributes.of(number), self.originals.of(number)
+        if not parts:
+            raise BadItemError(f"{MASKS} has no mask of it")
+        split = SPLITS[int(self.partition.of(original))] if self.partition else _split(original)
+        return Portrait(number, split, self.people.of(original) if self.people else "", attributes, parts)
 
 
 def _without_broken(found: Portraits) -> Portraits:
     """Take those out of the holdout of which a file cannot be read."""
     kept, problems = [], list(found.problems)
     for image in found.images:
-        why = _fault(found.files(image)) if image.split != "train" else ""
+        why = _fault(found.pictures(image)) if image.split != "train" else ""
         if why:
             problems.append(f"celeba-hq, image {image.number}: {why}")
         else:
@@ -133,13 +152,30 @@ def check_square(picture: Picture, height: int, width: int) -> None:
         raise BadItemError(f"{picture.name}: {width}x{height} pixels, CelebA-HQ's are square")
 
 
-def _fault(files: list[Path]) -> str:
+def check_masks(masks: Sequence[Picture], *, verify: bool = False) -> None:
+    """Refuse masks of one image that are not square and of one size: stretched to the image, they would not fit it.
+
+    Args:
+        masks: All masks of the image.
+        verify: Whether to read all of them, as in `Picture.size`.
+
+    Raises:
+        BadItemError: They are not, or one cannot be read.
+    """
+    sizes = [mask.size(verify=verify) for mask in masks]
+    for mask, (height, width) in zip(masks, sizes, strict=True):
+        check_square(mask, height, width)
+        if height != sizes[0][0]:
+            of_first = f"{masks[0].name} has {sizes[0][1]}x{sizes[0][0]}"
+            raise BadItemError(f"{mask.name}: {width}x{height} pixels, and {of_first}; they must be of one size")
+
+
+def _fault(pictures: Sequence[Picture]) -> str:
     """What is wrong with an image or a mask of it; empty if nothing is. The image is not decoded: thousands are listed."""
-    image, *masks = [Picture(path.name, path) for path in files]
+    image, *masks = pictures
     try:
         check_square(image, *image.size())
-        for mask in masks:
-            mask.size(verify=True)
+        check_masks(masks, verify=True)
     except BadItemError as problem:
         return str(problem)
     return ""
@@ -157,65 +193,18 @@ def _without_leaks(images: list[Portrait], problems: list[str]) -> tuple[tuple[P
     return tuple(kept), tuple(problems)
 
 
-def _split(original: str, splits: Mapping[str, str], folder: Path) -> str:
-    if splits:
-        value = splits.get(original, "")
-        if value not in ("0", "1", "2"):
-            raise UsageError(f"{folder / PARTITION} says {value or 'nothing'!r} of {original}", "expected 0, 1 or 2")
-        return SPLITS[int(value)]
-    number = int(original.partition(".")[0])
+def _split(original: str) -> str:
+    number = image_number(original)
+    assert number is not None  # a mapping has no other names
     return "train" if number < FIRST_VAL else "val" if number < FIRST_TEST else "test"
-
-
-def _attributes(path: Path) -> dict[int, frozenset[str]]:
-    """Image number → the attributes that are 1."""
-    lines = _lines(path)
-    names = lines[1].split() if len(lines) > 1 else []
-    if not lines[0:1] or not lines[0].strip().isdigit() or not names:
-        raise UsageError(f"{path} does not begin with a count and the names of attributes")
-    found: dict[int, frozenset[str]] = {}
-    for number, line in enumerate(lines[2:], start=3):
-        name, *values = line.split()
-        stem = name.partition(".")[0]
-        if not stem.isdigit() or len(values) != len(names) or not set(values) <= {"-1", "1"}:
-            raise UsageError(f"{path} line {number}: expected <n>.jpg and {len(names)} values of -1 or 1")
-        if int(stem) in found:
-            raise UsageError(f"{path} line {number}: image {stem} is there twice")
-        found[int(stem)] = frozenset(n for n, value in zip(names, values, strict=True) if value == "1")
-    return found
-
-
-def _mapping(path: Path) -> dict[int, str]:
-    """Image number → CelebA's file name."""
-    found: dict[int, str] = {}
-    for number, line in enumerate(_lines(path)[1:], start=2):
-        cells = line.split()
-        if len(cells) != 3 or not cells[0].isdigit() or not cells[2].partition(".")[0].isdigit():
-            raise UsageError(f"{path} line {number}: expected idx, orig_idx and orig_file")
-        found[int(cells[0])] = cells[2]
-    return found
-
-
-def _table(path: Path) -> dict[str, str]:
-    """File name → value of one of CelebA's own two-column lists; empty where the list is absent."""
-    if not path.is_file():
-        return {}
-    rows = [line.split() for line in _lines(path)]
-    bad = next((number for number, row in enumerate(rows, start=1) if len(row) != 2), None)
-    if bad is not None:
-        raise UsageError(f"{path} line {bad}: expected a file name and a number")
-    return {row[0]: row[1] for row in rows}
 
 
 def _parts(folder: Path) -> dict[int, frozenset[str]]:
     """Image number → the parts that have a mask."""
     found: dict[int, set[str]] = {}
     for path in folder.glob("*/*.png"):
-        number, _, part = path.stem.partition("_")
-        if number.isdigit() and part in PARTS and path.parent.name == str(int(number) // PER_FOLDER):
-            found.setdefault(int(number), set()).add(part)
+        name, _, part = path.stem.partition("_")
+        number = image_number(name)
+        if number is not None and part in PARTS and path.parent.name == str(number // PER_FOLDER):
+            found.setdefault(number, set()).add(part)
     return {number: frozenset(parts) for number, parts in found.items()}
-
-
-def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]

@@ -84,6 +84,33 @@ def test_known_people_are_never_in_train_and_holdout(tmp_path: Path) -> None:
     assert [sample.cluster for sample in samples] == ["person-5", "person-6", "person-6"]
 
 
+def test_images_of_people_that_are_not_told_are_in_no_split(tmp_path: Path) -> None:
+    """The person of image 0, of train, is that of images 6 and 7, of the test split; the list of people lacks image 0."""
+    write(tmp_path)
+    people = [f"{name} {person}" for name, person in zip(FILES, [6, 2, 3, 4, 1, 5, 6, 6], strict=True)]
+    (tmp_path / "identity_CelebA.txt").write_text("\n".join([*people[1:4], *people[5:], f"{FILES[5]} 6"]) + "\n")
+    (found,) = find_tasks([f"celeba-hq:{tmp_path}/background"])
+    assert [found.task.size(split) for split in ("train", "val", "test")] == [1, 2, 2]
+    assert list(found.suite.problems) == [
+        "celeba-hq, image 0: identity_CelebA.txt has no line for 000500.jpg",
+        "celeba-hq, image 4: identity_CelebA.txt has no line for 182638.jpg",
+        "celeba-hq, image 5: identity_CelebA.txt line 7: 6 for 202599.jpg, which has 5 above",
+    ]
+
+
+def test_an_image_is_in_the_split_of_its_first_line_and_no_file_is_two_images(tmp_path: Path) -> None:
+    path = write(tmp_path) / "CelebA-HQ-to-CelebA-mapping.txt"
+    rows = path.read_text().splitlines()
+    rows[8] = rows[8].replace("190001.jpg", "190000.jpg")
+    path.write_text("\n".join([*rows, "0    199000    199001.jpg"]) + "\n")
+    (found,) = find_tasks([f"celeba-hq:{tmp_path}/background"])
+    assert [found.task.size(split) for split in ("train", "val", "test")] == [2, 2, 3]
+    assert list(found.suite.problems) == [
+        "celeba-hq, CelebA-HQ-to-CelebA-mapping.txt line 10: image 0 is there twice, the first line counts",
+        "celeba-hq, image 7: CelebA-HQ-to-CelebA-mapping.txt has it from 190000.jpg, as image 6",
+    ]
+
+
 @pytest.mark.parametrize("name", ["hair_colour", "lipstick", "background"])
 def test_masks_decide_colours(tmp_path: Path, name: str) -> None:
     found = task(write(tmp_path), name)
@@ -162,6 +189,33 @@ def test_a_mask_that_is_torn_inside_is_named_and_the_rest_is_there(tmp_path: Pat
     assert [found.task.sample("test", index, SIDE).attributes["image"] for index in range(3)] == [4, 6, 7]
 
 
+def test_masks_that_cannot_fit_their_image_are_named_and_the_rest_is_run(cli: Cli, tmp_path: Path) -> None:
+    root = write(tmp_path / "celeba")
+    masks = root / "CelebAMask-HQ-mask-anno" / "0"
+    for number, part, size in (
+        (0, "hair", (128, 60)),
+        (1, "skin", (64, 64)),
+        (4, "hair", (128, 60)),
+        (5, "skin", (64, 64)),
+    ):
+        path = masks / f"{number:05d}_{part}.png"
+        Image.open(path).crop((0, 0, *size)).save(path)
+    code, _, err = cli(
+        "run", "--task", f"celeba-hq:{root}/hair_colour", "--model", "oracle", "--metric", "drift", "--no-page",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 5
+    assert [line for line in err.splitlines() if line.startswith("left out: ")] == [
+        "left out: celeba-hq, image 4: 00004_hair.png: 128x60 pixels, CelebA-HQ's are square",
+        "left out: celeba-hq, image 5: 00005_skin.png: 64x64 pixels, and 00005_cloth.png has 128x128; "
+        "they must be of one size",
+    ]
+    trained = task(root, "background")
+    assert list(trained.unusable("train", (0, 1), SIDE)) == [0, 1]
+    with pytest.raises(UsageError, match=r"image 0: 00000_hair.png: 128x60 pixels"):
+        trained.sample("train", 0, SIDE)
+
+
 def test_an_image_that_is_torn_inside_is_named_when_a_run_asks_for_it(tmp_path: Path) -> None:
     path = write(tmp_path) / "CelebA-HQ-img" / "5.jpg"
     torn = path.read_bytes()
@@ -179,19 +233,59 @@ def test_a_suites_digest_is_that_of_its_files_too(tmp_path: Path) -> None:
     assert find_tasks([f"celeba-hq:{tmp_path}"])[0].suite.digest() != before
 
 
+def test_a_list_that_is_cut_short_and_the_images_it_lacks_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path) / "CelebAMask-HQ-attribute-anno.txt"
+    path.write_text("\n".join(path.read_text().splitlines()[:8]) + "\n")
+    (found,) = find_tasks([f"celeba-hq:{tmp_path}/background"])
+    assert found.task.size("test") == 2
+    assert list(found.suite.problems) == [
+        "celeba-hq, CelebAMask-HQ-attribute-anno.txt says that it has 8 images, and has 6",
+        "celeba-hq, image 6: CelebAMask-HQ-attribute-anno.txt has no line for 6",
+        "celeba-hq, image 7: CelebAMask-HQ-attribute-anno.txt has no line for 7",
+    ]
+
+
+def test_bad_lines_cost_their_images_and_the_rest_is_run(cli: Cli, tmp_path: Path) -> None:
+    root = write(tmp_path / "celeba")
+    attributes, mapping = root / "CelebAMask-HQ-attribute-anno.txt", root / "CelebA-HQ-to-CelebA-mapping.txt"
+    rows = attributes.read_text().splitlines()
+    attributes.write_text("\n".join([*rows[:6], rows[6].rpartition(" ")[0], *rows[7:], "x.jpg 1", rows[9]]) + "\n")
+    rows = mapping.read_text().splitlines()
+    mapping.write_text("\n".join([*rows[:6], "5 202598", *rows[7:]]) + "\n")
+    splits = [f"{name} {split}" for name, split in zip(FILES, (0, 0, 1, 1, 2, 2, 7, 2), strict=True)]
+    (root / "list_eval_partition.txt").write_text("\n".join([*splits[:3], *splits[4:]]) + "\n")
+    code, _, err = cli(
+        "run", "--task", f"celeba-hq:{root}/background", "--model", "oracle", "--metric", "drift", "--no-page",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 5
+    assert [line for line in err.splitlines() if line.startswith("left out: ")] == [
+        "left out: celeba-hq, CelebAMask-HQ-attribute-anno.txt line 11: expected <n>.jpg and 9 values of -1 or 1",
+        "left out: celeba-hq, CelebAMask-HQ-attribute-anno.txt line 12: image 7 is there twice, the first line counts",
+        "left out: celeba-hq, image 3: list_eval_partition.txt has no line for 182637.jpg",
+        "left out: celeba-hq, image 4: CelebAMask-HQ-attribute-anno.txt line 7: "
+        "expected <n>.jpg and 9 values of -1 or 1",
+        "left out: celeba-hq, image 5: CelebA-HQ-to-CelebA-mapping.txt line 7: expected idx, orig_idx and orig_file",
+        "left out: celeba-hq, image 6: list_eval_partition.txt line 6: expected a file name and 0, 1 or 2",
+    ]
+    (asked,) = load_run(tmp_path / "run").manifest.spec.tasks
+    assert asked.indices == ((0, 1),)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
+        ("identity_CelebA.txt", "", "has no line that can be used; the first problem: it is empty"),
         ("CelebAMask-HQ-attribute-anno.txt", "2\nBald Smiling\n0.jpg -1\n", "line 3: expected <n>.jpg and 2 values"),
         (
             "CelebA-HQ-to-CelebA-mapping.txt",
             "idx orig_idx orig_file\n0 1\n",
             "line 2: expected idx, orig_idx and orig_file",
         ),
-        ("list_eval_partition.txt", "000500.jpg 7\n", "expected 0, 1 or 2"),
+        ("list_eval_partition.txt", "000500.jpg 7\n", "line 1: expected a file name and 0, 1 or 2"),
     ],
 )
-def test_a_broken_annotation_file_is_named_with_its_line(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_an_annotation_file_without_a_usable_line_is_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
     write(tmp_path)
     (tmp_path / name).write_text(text)
     with pytest.raises(UsageError, match=said):
