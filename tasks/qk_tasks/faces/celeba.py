@@ -113,7 +113,7 @@ class PortraitTask(Task):
             portrait = self._fitting[split][index]
             try:
                 picture = self._portraits.pictures(portrait)[0]
-                check_square(picture, *picture.size(verify=True))
+                check_square(picture, *picture.size(verify=True, unturned=True))
                 masks = self._masks(portrait)
                 for side in (resolution, REFERENCE) if self.name in checks.PALETTES else (resolution,):
                     self._part(masks, side)
@@ -177,9 +177,8 @@ class PortraitTask(Task):
 
     def _image(self, portrait: Portrait) -> NDArray[np.uint8]:
         picture = self._portraits.pictures(portrait)[0]
-        pixels = picture.read()
-        check_square(picture, *pixels.shape[:2])
-        return pixels
+        check_square(picture, *picture.size(unturned=True))
+        return picture.read()
 
     def _masks(self, portrait: Portrait) -> list[Mask]:
         """The masks of the edit's parts, as they are stored; they are of one size, as all masks of the portrait are."""

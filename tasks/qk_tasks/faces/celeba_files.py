@@ -174,7 +174,7 @@ def _fault(pictures: Sequence[Picture]) -> str:
     """What is wrong with an image or a mask of it; empty if nothing is. The image is not decoded: thousands are listed."""
     image, *masks = pictures
     try:
-        check_square(image, *image.size())
+        check_square(image, *image.size(unturned=True))
         check_masks(masks, verify=True)
     except BadItemError as problem:
         return str(problem)

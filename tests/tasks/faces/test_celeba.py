@@ -226,6 +226,17 @@ def test_an_image_that_is_torn_inside_is_named_when_a_run_asks_for_it(tmp_path: 
     assert said == "celeba-hq, image 5: 5.jpg: corrupt or truncated image (OSError)"
 
 
+def test_an_image_that_exif_turns_is_named_since_its_masks_may_not_fit(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path = folder / "CelebA-HQ-img" / "4.jpg"
+    with Image.open(path) as image:
+        image.save(path, exif=exif)
+    said = find_tasks([f"celeba-hq:{folder}"])[0].suite.problems
+    assert [line for line in said if "image 4: 4.jpg: EXIF turns it (orientation 3)" in line]
+
+
 def test_a_suites_digest_is_that_of_its_files_too(tmp_path: Path) -> None:
     before = find_tasks([f"celeba-hq:{write(tmp_path)}"])[0].suite.digest()
     assert find_tasks([f"celeba-hq:{tmp_path}"])[0].suite.digest() == before
