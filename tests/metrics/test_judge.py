@@ -119,6 +119,9 @@ def test_columns_name_model_prompt_temperature_and_repeats_but_no_key(serve: Cal
         ('{"score": [9]}', "expected a list of 2 scores"),
         ('{"score": [9, 11]}', "score 11 is not from 0 to 10"),
         ('{"score": [9, 8.5]}', "not a whole number"),
+        ('{"score": [9, NaN]}', "not a whole number"),
+        ('A draft: {"score": [1, 1]}, but on reflection {"score": [9, 9]}', "two different answers, [1, 1] and [9, 9]"),
+        ('<think>It could be {"score": [9, 9]}, but', "no JSON object with a score"),
         ("", "an empty answer"),
         ({"choices": []}, "no choices[0].message.content"),
         ({"model": "judge-2025-06-06", "choices": []}, "name that snapshot"),
@@ -172,3 +175,17 @@ def test_a_senseless_setting_is_one_line(serve: Callable[[Answer], Server], monk
 def test_an_answer_of_true_is_no_score() -> None:
     with pytest.raises(AnswerError, match="whole number"):
         VIESCORE.questions[0].read('{"score": [true, 3]}')
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '<think>The form is {"score": [0, 0]}.</think>{"score": [9, 8]}',
+        'The form is {"score": [0, 0]}.</think>{"score": [9, 8]}',
+        '{"score": [9, 8]}\n```json\n{"score": [9, 8], "reason": "said twice"}\n```',
+        '{"score": [9, 8], "draft": {"score": [1, 1]}}',
+        '{"score": [90, 80]} is of 100, so {"score": [9, 8]}',
+    ],
+)
+def test_only_the_one_answer_is_read(answer: str) -> None:
+    assert VIESCORE.questions[0].read(answer) == [9, 8]
