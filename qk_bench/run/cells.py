@@ -39,6 +39,10 @@ class Cell:
             value = 0.0 if metric == SUCCESS and status in FAILURES else math.nan
         column.append(value)
 
+    def judge_errors(self, metric: str) -> int:
+        """How many outcomes have no value because a judge failed."""
+        return self.without[metric]["judge_error"] if metric in self.without else 0
+
     def estimates(self) -> dict[str, Estimate | None]:
         """Each metric's rate or mean with its interval; None where no outcome has a value."""
         clusters = np.asarray(self.clusters)

@@ -7,10 +7,12 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from harness import SQUARES, Cli
 
 from qk_bench.errors import UsageError
 from qk_bench.interfaces import Scored
@@ -189,3 +191,20 @@ def test_an_answer_of_true_is_no_score() -> None:
 )
 def test_only_the_one_answer_is_read(answer: str) -> None:
     assert VIESCORE.questions[0].read(answer) == [9, 8]
+
+
+RUN = ("run", "--task", f"{SQUARES}/recolour", "--model", "no-op", "--metric", "judge", "--no-page")
+
+
+def test_a_judge_that_fails_is_told_with_the_reason_and_is_exit_code_5(
+    serve: Callable[[Answer], Server], tmp_path: Path, cli: Cli
+) -> None:
+    serve(lambda request: "sorry")
+    code, printed, _ = cli(*RUN, "--limit", "3", "--out", tmp_path / "run")
+    reason = "0 of 2 answers can be used: no JSON object with a score in: sorry"
+    said = f"metric judge: judge_error on 3 outputs, the first: {reason}"
+    assert code == 5
+    assert said in printed
+    assert said in cli("show", tmp_path / "run")[1]
+    shown = json.loads(cli("show", tmp_path / "run", "--format", "json")[1])
+    assert shown["judge_errors"] == [{"metric": "judge", "outputs": 3, "reason": reason}]
