@@ -186,7 +186,10 @@ def _notes(summary: Summary) -> list[str]:
     notes = [f"not computed: {name}: {mend}" for name, mend in summary.manifest.unavailable_metrics.items()]
     for errors in summary.judge_errors:
         outputs = f"{errors.outputs} output{'s' if errors.outputs > 1 else ''}"
-        notes.append(f"metric {errors.metric}: judge_error on {outputs}, the first: {errors.reason}")
+        notes.append(
+            f"metric {errors.metric}: judge_error on {outputs}, the first: {errors.reason}; "
+            "the command of the run, given again, asks for these alone"
+        )
     known = {line.metric for line in summary.lines if line.estimate}
     if valueless := [m for m in dict.fromkeys(line.metric for line in summary.lines) if m not in known]:
         notes.append(f"no output has a value of: {', '.join(valueless)}")

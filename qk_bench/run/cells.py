@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from qk_bench.records import FAILURES, SUCCESS, ScoreStatus
+from qk_bench.records import FAILURES, JUDGE_ERROR, SUCCESS, ScoreStatus
 from qk_bench.stats import Estimate, mean_intervals, rate_interval
 
 
@@ -41,7 +41,7 @@ class Cell:
 
     def judge_errors(self, metric: str) -> int:
         """How many outcomes have no value because a judge failed."""
-        return self.without[metric]["judge_error"] if metric in self.without else 0
+        return self.without[metric][JUDGE_ERROR] if metric in self.without else 0
 
     def estimates(self) -> dict[str, Estimate | None]:
         """Each metric's rate or mean with its interval; None where no outcome has a value."""

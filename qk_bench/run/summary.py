@@ -14,6 +14,7 @@ from qk_bench.errors import DamagedRunError
 from qk_bench.inspection import Inspection, inspect
 from qk_bench.manifest import Aggregate, Manifest, Timing
 from qk_bench.metrics.efficiency import Efficiency, efficiency
+from qk_bench.records import JUDGE_ERROR
 from qk_bench.run.cells import Cell, pooled
 from qk_bench.run.plan import segments_of
 from qk_bench.run.tables import Journal, score_batches
@@ -160,7 +161,7 @@ def _cells(tables: Iterable[pa.Table]) -> tuple[dict[tuple[str, str], Cell], dic
             if name not in cells:
                 cells[name] = Cell()
             cells[name].add(numbers.setdefault((suite, cluster), len(numbers)), metric, value, status)
-            if status == "judge_error":
+            if status == JUDGE_ERROR:
                 reasons.setdefault(metric, reason)
     return cells, reasons
 
