@@ -31,6 +31,8 @@ SUCCESS: Final = "success"
 FAILURES: Final = frozenset({"model_error", "invalid_output", "timeout", "missing", "refused"})
 """What counts as an edit that did not succeed. A judge's error, and a score that is unavailable, say nothing about the
 model: there the edit has no verdict."""
+JUDGE_ERROR: Final = "judge_error"
+"""The status of a score that a judge could not give; the next session of the run asks for it again."""
 Direction = Literal["higher", "lower", "none"]
 MAX_SEED_INDEX: Final = (1 << 31) - 1
 """Tables store seed indices in 32 bits."""

@@ -6,7 +6,7 @@
     images/ab/ab….png    outputs, named by the sha256 of the file; identical outputs are stored once
     scores.parquet       one row per outcome and metric, in plan order
     aggregates.parquet   metrics of whole sets
-    scores.jsonl         journal of scored blocks; removed once scores.parquet holds every score
+    scores.jsonl         journal of scored blocks; removed once scores.parquet holds every score and none is a judge_error
     logs/                what the worker processes printed
     site/                the site of the run, if it was built
     dropped.jsonl        outcome lines that were taken out as damaged, if any

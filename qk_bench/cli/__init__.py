@@ -45,7 +45,7 @@ app = typer.Typer(
         "qkbench data export scenes --split test --limit 100 --out FOLDER\n\n"
         "qkbench score OUTPUTS --task edit --samples FOLDER\n\n"
         "Exit codes: 0 done, 1 the check failed, 2 bad input or usage, 3 not comparable or damaged run, "
-        "4 inconclusive, 5 done with failed outcomes."
+        "4 inconclusive, 5 done with failed outcomes or a judge that failed."
     ),
 )
 app.command()(run)

@@ -77,7 +77,8 @@ def perform(
         if builder and done:
             builder.build()  # while the summary is drawn up
         after(folder)
-        print_summary(summarise(RunDirectory(folder)), "table")
+        summary = summarise(RunDirectory(folder))
+        print_summary(summary, "table")
         print(f"run: {folder}", flush=True)
         built = builder.finish() if builder and done else None
     if built is not None:
@@ -96,4 +97,4 @@ def perform(
         raise typer.Exit(1)
     if left_out:
         print(f"{left_out} item{'s' if left_out > 1 else ''} of the data left out, as listed above", file=sys.stderr)
-    raise typer.Exit(5 if result.failures or left_out else 0)
+    raise typer.Exit(5 if result.failures or summary.judge_errors or left_out else 0)

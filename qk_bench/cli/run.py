@@ -71,8 +71,8 @@ def run(
 ) -> None:
     """Run models on tasks: generate, store, score. The same command again continues where it stopped.
 
-    Exit codes: 0 done, 5 done with failed outcomes, 1 stopped by --max-failures, 2 bad input, 3 damaged run,
-    130 stopped by Ctrl-C.
+    Exit codes: 0 done, 5 done with failed outcomes or a judge that failed, 1 stopped by --max-failures, 2 bad input,
+    3 damaged run, 130 stopped by Ctrl-C.
     """
     from qk_bench.cli.execution import perform
     from qk_bench.manifest import RunSpec

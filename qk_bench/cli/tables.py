@@ -1,8 +1,8 @@
 """Prints a summary as a table, as Markdown or as JSON.
 
 The JSON has these keys, which stay: `status` (complete or partial), `requests`, `done`, `scored`, `spec_digest`,
-`split`, `resolution`, `seeds`, `problems`, `unavailable_metrics`, `models` and `aggregates` (the rows of
-`aggregates.parquet`). Each entry of `models` has `model`, `privileged`, `unseeded`, `outcomes` (count per status), `results` and
+`split`, `resolution`, `seeds`, `problems`, `unavailable_metrics`, `judge_errors` (`metric`, `outputs` that it could not
+measure, and the first `reason`), `models` and `aggregates` (the rows of `aggregates.parquet`). Each entry of `models` has `model`, `privileged`, `unseeded`, `outcomes` (count per status), `results` and
 `efficiency` (null where nothing was timed; the fields of `qk_bench.metrics.efficiency.Efficiency`, measured, so that
 they differ from run to run); each of `results` has `task` (or `all`), `metric`, `value`, `low`, `high` (95 % interval),
 `n` (outcomes that `value` is over; for `success` failures are among them), `clusters` and `without_value` (count per
@@ -52,6 +52,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "seeds": list(manifest.spec.seeds),
         "problems": list(summary.problems),
         "unavailable_metrics": manifest.unavailable_metrics,
+        "judge_errors": [asdict(errors) for errors in summary.judge_errors],
         "models": [
             {
                 "model": model.card.name,
@@ -183,6 +184,12 @@ def _heading(summary: Summary) -> str:
 
 def _notes(summary: Summary) -> list[str]:
     notes = [f"not computed: {name}: {mend}" for name, mend in summary.manifest.unavailable_metrics.items()]
+    for errors in summary.judge_errors:
+        outputs = f"{errors.outputs} output{'s' if errors.outputs > 1 else ''}"
+        notes.append(
+            f"metric {errors.metric}: judge_error on {outputs}, the first: {errors.reason}; "
+            "the command of the run, given again, asks for these alone"
+        )
     known = {line.metric for line in summary.lines if line.estimate}
     if valueless := [m for m in dict.fromkeys(line.metric for line in summary.lines) if m not in known]:
         notes.append(f"no output has a value of: {', '.join(valueless)}")

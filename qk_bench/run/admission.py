@@ -11,7 +11,7 @@ from qk_bench.interfaces import Task
 from qk_bench.manifest import Manifest, RunSpec
 from qk_bench.run.plan import SampleReader, Segment, card_digest, noise_seed, outcome_key
 from qk_bench.run.spec import differences
-from qk_bench.run.tables import Journal
+from qk_bench.run.tables import Journal, has_judge_errors
 from qk_bench.store import JOURNAL, OUTCOMES, RunDirectory
 
 
@@ -36,6 +36,7 @@ def admit(
 
     A torn last line is what an interruption may leave of the request in flight: it is dropped, and work goes on. Any
     other damage is set aside and reported, so that nothing is replaced behind the user's back; the next call goes on.
+    A complete run in which a judge failed is partial again, so that it is asked for those scores, and for no others.
     What other code, or another version of a suite's verifier, has scored is scored again, so that all scores are of one
     code.
 
@@ -79,7 +80,10 @@ def admit(
         run.close_files()
         run.open_files()
         note(f"{run.path / OUTCOMES}: dropped a torn last line, which an interruption left")
-    if manifest is not None and (manifest.status != "complete" or judged_otherwise):
+    unjudged = manifest is not None and manifest.status == "complete" and has_judge_errors(run)
+    if unjudged:
+        note(f"{run.path}: asks again for the scores that a judge failed to give")
+    if manifest is not None and (manifest.status != "complete" or judged_otherwise or unjudged):
         before = {**manifest.versions, **manifest.git, **_verifiers(manifest.spec)}
         code = {**code, **_verifiers(spec)}
         names = [name for name in {**before, **code} if before.get(name) != code.get(name)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from qk_bench.records import FAILURES, SUCCESS, ScoreStatus
+from qk_bench.records import FAILURES, JUDGE_ERROR, SUCCESS, ScoreStatus
 from qk_bench.stats import Estimate, mean_intervals, rate_interval
 
 
@@ -38,6 +38,10 @@ class Cell:
             self.without[metric][status] += 1
             value = 0.0 if metric == SUCCESS and status in FAILURES else math.nan
         column.append(value)
+
+    def judge_errors(self, metric: str) -> int:
+        """How many outcomes have no value because a judge failed."""
+        return self.without[metric][JUDGE_ERROR] if metric in self.without else 0
 
     def estimates(self) -> dict[str, Estimate | None]:
         """Each metric's rate or mean with its interval; None where no outcome has a value."""

@@ -175,13 +175,14 @@ class _Execution:
         return Result(self._finish(earlier), self.load_failures, stopped and self.found.done < self.total)
 
     def _count_blocks(self) -> None:
-        """Count what each block lacks; those that are whole and not scored are ready."""
+        """Count what each block lacks; those that are whole, and not scored or with a judge's errors, are ready."""
         self.lacking = [array("h", [0]) * segment.blocks for segment in self.segments]
         for segment in self.segments:
             for block in range(segment.blocks):
                 lacking = sum(offset < 0 for offset in self.journal.places(segment, block))
                 self.lacking[segment.number][block] = lacking
-                if not lacking and not self.journal.has(segment, block):
+                scored = self.journal.has(segment, block) and (segment.number, block) not in self.journal.judge_errors
+                if not lacking and not scored:
                     self.ready.append((segment.number, block))
 
     def _estimate(self) -> Estimate:
@@ -300,7 +301,8 @@ class _Execution:
         """Let the children move: hand out blocks, wait for messages."""
         while self.ready and self.pool.has_room:
             segment, block = self.ready.popleft()
-            self.pool.submit(ScoreBlock(segment, block, tuple(self.journal.places(self.segments[segment], block))))
+            places = tuple(self.journal.places(self.segments[segment], block))
+            self.pool.submit(ScoreBlock(segment, block, places, self.journal.line(segment, block)))
         self.loop.poll(IDLE if patience is None else min(patience, IDLE))
         self.pool.check()
         self.check_interrupt()
@@ -310,7 +312,7 @@ class _Execution:
             if self.unavailable.setdefault(metric, mend) is mend:
                 self.reporter.note(f"metric {metric} is not computed: {mend}")
         if isinstance(result, BlockScored):
-            self.journal.enter(result.segment, result.block, self.run.journal.append(result.line))
+            self.journal.append(result.segment, result.block, result.line)
         else:
             self.aggregates[result.segment, result.metric] = result.values
 
@@ -329,14 +331,17 @@ class _Execution:
             self._turn(None)
 
     def _finish(self, earlier: Sequence[Session]) -> Manifest:
-        """Write the tables, then the manifest that vouches for them, then remove the journal they came from."""
+        """Write the tables, then the manifest that vouches for them, then remove the journal they came from.
+
+        The journal stays where a judge failed: the next session takes from it what need not be scored again.
+        """
         complete = self.found.done == self.total and self.journal.complete
         tables.write_scores(self.spec, self.run, self.journal)
         tables.write_aggregates(self.spec, self.run, self.segments, self.aggregates)
         names = (OUTCOMES, SCORES, AGGREGATES)
         files = {name: self.run.file_digest(name) or "" for name in names}
         manifest = self._write_manifest("complete" if complete else "partial", earlier, self._ended(), files)
-        if complete:
+        if complete and not self.journal.judge_errors:
             (self.run.path / JOURNAL).unlink(missing_ok=True)
         return manifest
 

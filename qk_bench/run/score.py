@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from qk_bench.interfaces import Metric, SampleMetric, Scored, SetMetric, SetValu
 from qk_bench.manifest import MetricSpec, RunSpec, canonical, digest
 from qk_bench.metrics.success import Success
 from qk_bench.plugins import load_metric, load_suite
-from qk_bench.records import Kind, MetricColumn, Outcome, Sample, ScoreStatus
+from qk_bench.records import JUDGE_ERROR, Kind, MetricColumn, Outcome, Sample, ScoreStatus
 from qk_bench.run.plan import SampleReader, Segment, card_digest, noise_seed, outcome_key
 from qk_bench.safe_read import WeightsError
 from qk_bench.store import RunDirectory
@@ -74,18 +75,29 @@ class Scorer:
         self.unavailable: dict[str, str] = {}
         """Metrics whose weights could not be loaded, and the mend."""
 
-    def block(self, segment: Segment, number: int, lines: Sequence[bytes]) -> bytes:
+    def block(self, segment: Segment, number: int, lines: Sequence[bytes], earlier: bytes = b"") -> bytes:
         """The journal line of a block.
+
+        Args:
+            segment: Where the block is.
+            number: Which it is.
+            lines: Its outcomes.
+            earlier: Its journal line of before; scores in it that are no `judge_error` are kept. Empty if there is none.
 
         Raises:
             DamagedRunError: An image is not what it was, or a sample is not the one that was asked.
         """
         entries = [self._entry(Outcome.model_validate_json(line)) for line in lines]
+        known = [item["scores"] for item in json.loads(earlier)["items"]] if earlier else [[] for _ in entries]
         scores: list[list[Cell]] = [[] for _ in entries]
+        start = 0
         for metric in self._spec.metrics:
             if not metric.whole_set and segment.task.kind in metric.kinds:
-                for row, values in zip(scores, self._values(metric, entries), strict=True):
-                    row += values
+                stop = start + len(metric.columns)
+                values = self._values(metric, entries, [row[start:stop] for row in known])
+                for row, cells in zip(scores, values, strict=True):
+                    row += cells
+                start = stop
         items = [
             {
                 "sample_id": entry.sample.id,
@@ -155,16 +167,18 @@ class Scorer:
         image = resample(returned, sample.width, sample.height)
         return _Entry(outcome, sample, Scored(sample, image, outcome.seed, self._tasks[name], returned))
 
-    def _values(self, metric: MetricSpec, entries: Sequence[_Entry]) -> list[list[Cell]]:
-        """For each entry the (value, status, reason) of each column of a metric."""
+    def _values(self, metric: MetricSpec, entries: Sequence[_Entry], known: Sequence[list[Cell]]) -> list[list[Cell]]:
+        """For each entry the (value, status, reason) of each column of a metric; those known are kept."""
         judge, width = self._metrics[metric.ref], len(metric.columns)
         assert isinstance(judge, SampleMetric)
         rows: list[list[Cell]] = []
         usable: list[tuple[int, Scored]] = []
-        for entry in entries:
+        for entry, cells in zip(entries, known, strict=True):
             lacking = _lacking(judge, entry.sample)
             task = self._tasks[(entry.outcome.suite, entry.outcome.task)]
-            if entry.scored is None and isinstance(judge, Success) and not task.decides:
+            if cells and all(status != JUDGE_ERROR for _, status, _ in cells):
+                rows.append(cells)
+            elif entry.scored is None and isinstance(judge, Success) and not task.decides:
                 rows.append(
                     [(None, "unavailable", f"{task.suite} has no rule that tells success from the pixels")] * width
                 )

@@ -34,6 +34,7 @@ class ScoreBlock:
     segment: int
     block: int
     offsets: tuple[int, ...]
+    earlier: bytes = b""  # the block's line of the journal, if only its judge errors are to be scored again
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ def main() -> None:
         scorer = Scorer(job.spec, RunDirectory(job.folder))
         while True:
             match parent.receive():
-                case ScoreBlock(segment, block, offsets):
+                case ScoreBlock(segment, block, offsets, earlier):
                     lines = [outcomes.read(offset) for offset in offsets]
-                    line = scorer.block(segments[segment], block, lines)
+                    line = scorer.block(segments[segment], block, lines, earlier)
                     parent.send(BlockScored(segment, block, line, dict(scorer.unavailable)))
                 case ScoreSet(segment, metric, places):
                     rows = (outcomes.read(offset) for offset in places if offset >= 0)

@@ -14,6 +14,7 @@ from qk_bench.errors import DamagedRunError
 from qk_bench.inspection import Inspection, inspect
 from qk_bench.manifest import Aggregate, Manifest, Timing
 from qk_bench.metrics.efficiency import Efficiency, efficiency
+from qk_bench.records import JUDGE_ERROR
 from qk_bench.run.cells import Cell, pooled
 from qk_bench.run.plan import segments_of
 from qk_bench.run.tables import Journal, score_batches
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ALL_TASKS: Final = "all"
-_COLUMNS: Final = ["model", "suite", "task", "cluster", "metric", "value", "status"]
+_COLUMNS: Final = ["model", "suite", "task", "cluster", "metric", "value", "status", "reason"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ class Line:
 
 
 @dataclass(frozen=True)
+class JudgeErrors:
+    """Outputs that a metric could not measure because its judge failed. That says nothing about the model."""
+
+    metric: str  # as named on the command line
+    outputs: int
+    reason: str  # of the first of them
+
+
+@dataclass(frozen=True)
 class Summary:
     """A run, condensed."""
 
@@ -51,6 +61,8 @@ class Summary:
     scored: int
     problems: tuple[str, ...]
     lines: tuple[Line, ...]
+    judge_errors: tuple[JudgeErrors, ...]
+    """One for each metric that has any."""
     aggregates: tuple[dict[str, Any], ...]
     costs: dict[str, Efficiency]
     """What each model cost, where it was timed. Measured: it differs from run to run, and is no score."""
@@ -87,7 +99,7 @@ def summarise(run: RunDirectory) -> Summary:
     problems = list(found.problems)
     if found.torn is not None and manifest.status != "running":
         problems.append(f"{OUTCOMES}: its last line is torn")
-    cells = _cells(_tables(run, manifest, found))
+    cells, reasons = _cells(_tables(run, manifest, found))
     return Summary(
         manifest=manifest,
         counts={model: dict(sorted(count.items())) for model, count in found.counts.items()},
@@ -95,6 +107,7 @@ def summarise(run: RunDirectory) -> Summary:
         scored=sum(len(cell.clusters) for cell in cells.values()),
         problems=tuple(problems),
         lines=tuple(_lines(manifest, cells)),
+        judge_errors=tuple(_judge_errors(manifest, cells, reasons)),
         aggregates=() if AGGREGATES in found.changed_files else tuple(_aggregates(run)),
         costs=_costs(run, manifest, found),
     )
@@ -136,18 +149,32 @@ def _read_table(path: Path, columns: Collection[str]) -> Iterator[pa.Table]:
         raise DamagedRunError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def _cells(tables: Iterable[pa.Table]) -> dict[tuple[str, str], Cell]:
-    """The scores by (model, suite/task)."""
+def _cells(tables: Iterable[pa.Table]) -> tuple[dict[tuple[str, str], Cell], dict[str, str]]:
+    """The scores by (model, suite/task), and the reason of each metric's first `judge_error`."""
     cells: dict[tuple[str, str], Cell] = {}
+    reasons: dict[str, str] = {}
     numbers: dict[tuple[str, str], int] = {}  # of clusters, which the tasks of a suite share
     for table in tables:
         rows = table.select(_COLUMNS).to_pydict()
-        for model, suite, task, cluster, metric, value, status in zip(*rows.values(), strict=True):
+        for model, suite, task, cluster, metric, value, status, reason in zip(*rows.values(), strict=True):
             name = (model, f"{suite}/{task}")
             if name not in cells:
                 cells[name] = Cell()
             cells[name].add(numbers.setdefault((suite, cluster), len(numbers)), metric, value, status)
-    return cells
+            if status == JUDGE_ERROR:
+                reasons.setdefault(metric, reason)
+    return cells, reasons
+
+
+def _judge_errors(
+    manifest: Manifest, cells: dict[tuple[str, str], Cell], reasons: dict[str, str]
+) -> Iterator[JudgeErrors]:
+    """Where an output lacks several columns of a metric, it counts once."""
+    for metric in manifest.spec.metrics:
+        columns = [column.id for column in metric.columns if column.id in reasons]
+        if columns:
+            failed = (max(cell.judge_errors(column) for column in columns) for cell in cells.values())
+            yield JudgeErrors(metric.ref, sum(failed), reasons[columns[0]])
 
 
 def _lines(manifest: Manifest, cells: dict[tuple[str, str], Cell]) -> Iterator[Line]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qk_bench.interfaces import SetValue
 from qk_bench.manifest import Aggregate, RunSpec, digest
-from qk_bench.records import ScoreStatus
+from qk_bench.records import JUDGE_ERROR, ScoreStatus
 from qk_bench.run.plan import Segment
 from qk_bench.run.score import columns_of, lines_digest
 from qk_bench.store import AGGREGATES, JOURNAL, SCORES, LineReader, RunDirectory, read_lines, writing
@@ -35,16 +35,20 @@ def warm_up() -> None:
 
 
 class Journal:
-    """Where the scores of each block are in `scores.jsonl`.
+    """Where the scores of each block are in `scores.jsonl`: the last line of a block counts.
 
     Args:
         segments: The plan.
         outcomes: For each segment and position, where its outcome starts; -1 where there is none.
     """
 
+    judge_errors: set[tuple[int, int]]
+    """The (segment, block) of those in which a score is a `judge_error`."""
+
     def __init__(self, run: RunDirectory, segments: Sequence[Segment], outcomes: Sequence[array[int]]) -> None:
         self._run, self._segments, self._outcomes = run, segments, outcomes
         self._offsets = [array("q", [-1]) * segment.blocks for segment in segments]
+        self.judge_errors = set()
 
     def load(self, outcomes: LineReader) -> None:
         """Read what an earlier session has scored; lines that no longer fit their outcomes are passed over."""
@@ -58,7 +62,7 @@ class Journal:
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 continue
             if len(lines) == len(segment.block(block)) and lines_digest(lines) == entry["outcomes"]:
-                self._offsets[segment.number][block] = offset
+                self._enter(segment.number, block, offset, entry)
 
     def places(self, segment: Segment, block: int) -> array[int]:
         """Where the outcomes of a block start."""
@@ -69,9 +73,21 @@ class Journal:
         """Whether a block is scored."""
         return self._offsets[segment.number][block] >= 0
 
-    def enter(self, segment: int, block: int, offset: int) -> None:
-        """Note where a block's line starts."""
+    def line(self, segment: int, block: int) -> bytes:
+        """What was last entered of a block; empty if it is not scored."""
+        offset = self._offsets[segment][block]
+        return self._run.journal.read(offset) if offset >= 0 else b""
+
+    def append(self, segment: int, block: int, line: bytes) -> None:
+        """Write the line of a block."""
+        self._enter(segment, block, self._run.journal.append(line), json.loads(line))
+
+    def _enter(self, segment: int, block: int, offset: int, entry: dict[str, Any]) -> None:
         self._offsets[segment][block] = offset
+        if any(status == JUDGE_ERROR for item in entry["items"] for _, status, _ in item["scores"]):
+            self.judge_errors.add((segment, block))
+        else:
+            self.judge_errors.discard((segment, block))
 
     @property
     def complete(self) -> bool:
@@ -121,6 +137,15 @@ def score_batches(spec: RunSpec, entries: Iterable[tuple[Segment, dict[str, Any]
             rows = {name: [] for name in schema.names}
     if rows["value"]:
         yield pa.table(rows, schema=schema)
+
+
+def has_judge_errors(run: RunDirectory) -> bool:
+    """Whether a score in `scores.parquet` is a `judge_error`."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(run.path / SCORES) as file:
+        batches = file.iter_batches(columns=["status"])
+        return any(JUDGE_ERROR in batch["status"].unique().to_pylist() for batch in batches)
 
 
 def write_scores(spec: RunSpec, run: RunDirectory, journal: Journal) -> None:

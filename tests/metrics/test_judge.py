@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from harness import PAINTER, SQUARES, Cli, command, same_results, scores
 
 from qk_bench.errors import UsageError
+from qk_bench.images import encode_png
 from qk_bench.interfaces import Scored
 from qk_bench.metrics.judging.judge import Judge, JudgeImgEdit
 from qk_bench.metrics.judging.rubrics import VIESCORE, AnswerError
@@ -119,6 +124,9 @@ def test_columns_name_model_prompt_temperature_and_repeats_but_no_key(serve: Cal
         ('{"score": [9]}', "expected a list of 2 scores"),
         ('{"score": [9, 11]}', "score 11 is not from 0 to 10"),
         ('{"score": [9, 8.5]}', "not a whole number"),
+        ('{"score": [9, NaN]}', "not a whole number"),
+        ('A draft: {"score": [1, 1]}, but on reflection {"score": [9, 9]}', "two different answers, [1, 1] and [9, 9]"),
+        ('<think>It could be {"score": [9, 9]}, but', "no JSON object with a score"),
         ("", "an empty answer"),
         ({"choices": []}, "no choices[0].message.content"),
         ({"model": "judge-2025-06-06", "choices": []}, "name that snapshot"),
@@ -172,3 +180,149 @@ def test_a_senseless_setting_is_one_line(serve: Callable[[Answer], Server], monk
 def test_an_answer_of_true_is_no_score() -> None:
     with pytest.raises(AnswerError, match="whole number"):
         VIESCORE.questions[0].read('{"score": [true, 3]}')
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '<think>The form is {"score": [0, 0]}.</think>{"score": [9, 8]}',
+        'The form is {"score": [0, 0]}.</think>{"score": [9, 8]}',
+        '{"score": [9, 8]}\n```json\n{"score": [9, 8], "reason": "said twice"}\n```',
+        '{"score": [9, 8], "draft": {"score": [1, 1]}}',
+        '{"score": [90, 80]} is of 100, so {"score": [9, 8]}',
+    ],
+)
+def test_only_the_one_answer_is_read(answer: str) -> None:
+    assert VIESCORE.questions[0].read(answer) == [9, 8]
+
+
+TASK = ("--task", f"{SQUARES}/recolour", "--metric", "judge", "--no-page")
+RUN = ("run", *TASK, "--model", PAINTER)
+
+
+def test_a_judge_that_fails_is_told_with_the_reason_and_is_exit_code_5(
+    serve: Callable[[Answer], Server], tmp_path: Path, cli: Cli
+) -> None:
+    serve(lambda request: "sorry")
+    code, printed, _ = cli(*RUN, "--limit", "3", "--out", tmp_path / "run")
+    reason = "0 of 2 answers can be used: no JSON object with a score in: sorry"
+    said = f"metric judge: judge_error on 3 outputs, the first: {reason}"
+    assert code == 5
+    assert said in printed
+    assert said in cli("show", tmp_path / "run")[1]
+    shown = json.loads(cli("show", tmp_path / "run", "--format", "json")[1])
+    assert shown["judge_errors"] == [{"metric": "judge", "outputs": 3, "reason": reason}]
+
+
+def is_red(request: dict[str, Any]) -> bool:
+    return "make the square red" in request["messages"][0]["content"][0]["text"]
+
+
+def but_red(request: dict[str, Any]) -> str:
+    return "sorry" if is_red(request) else by_seed(request)
+
+
+def asked(server: Server) -> list[str]:
+    """What was asked about edits, in an order of its own."""
+    return sorted(json.dumps(request) for request in server.requests if is_consistency(request))
+
+
+def images_and_outcomes(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in (run / "outcomes.jsonl", *(run / "images").rglob("*.png"))}
+
+
+NOTING = """
+from qk_bench.interfaces import SampleMetric, Value
+from qk_bench.records import MetricColumn
+
+class Noting(SampleMetric):
+    columns = (MetricColumn(id="noting", direction="none"),)
+
+    def compute(self, items):
+        with open({log!r}, "a") as file:
+            print(*(item.sample.id for item in items), file=file)
+        return [(Value(1.0),) for _ in items]
+"""
+
+
+def test_the_same_command_asks_again_only_for_what_the_judge_failed_to_give(
+    serve: Callable[[Answer], Server], tmp_path: Path, cli: Cli
+) -> None:
+    log, metric, out = tmp_path / "measured.txt", tmp_path / "noting.py", tmp_path / "run"
+    metric.write_text(NOTING.format(log=str(log)))
+    words = (*RUN, "--limit", "12", "--metric", f"{metric}:Noting")
+    good = serve(by_seed)
+    assert cli(*words, "--out", tmp_path / "whole")[0] == 0
+    log.unlink()
+    serve(but_red)
+    assert cli(*words, "--out", out)[0] == 5
+    before = images_and_outcomes(out)
+    assert cli(*words, "--out", out)[0] == 5
+    again = serve(by_seed)
+    code, printed, err = cli(*words, "--out", out)
+    assert code == 0
+    assert "judge_error" not in printed
+    assert "asks again for the scores that a judge failed to give" in err
+    assert 0 < len(asked(again)) < len(asked(good))
+    assert asked(again) == [line for line in asked(good) if is_red(json.loads(line))]
+    assert images_and_outcomes(out) == before
+    assert len(log.read_text().split()) == 12
+    assert same_results(tmp_path / "whole", out)
+    assert not (out / "scores.jsonl").exists()
+    assert "nothing to do" in cli(*words, "--out", out)[2]
+
+
+def test_a_session_that_asks_again_can_be_killed_and_loses_nothing(
+    serve: Callable[[Answer], Server], tmp_path: Path, cli: Cli
+) -> None:
+    out, words = tmp_path / "run", (*RUN, "--limit", "70", "--score-workers", "1")
+    serve(by_seed)
+    assert cli(*words, "--out", tmp_path / "whole")[0] == 0
+    serve(but_red)
+    assert cli(*words, "--out", out)[0] == 5
+    before = images_and_outcomes(out)
+    wrong = [row["status"] == "judge_error" for row in scores(out) if row["metric"].startswith("judge-overall")]
+    first, second = sum(wrong[:64]), sum(wrong[64:])  # of the two blocks of the journal
+    assert first and second
+    stuck = threading.Semaphore(4 * first)  # answers the first block, and no more
+
+    def answer_first_block(request: dict[str, Any]) -> str:
+        stuck.acquire()
+        return by_seed(request)
+
+    serve(answer_first_block)
+    with subprocess.Popen(command(*words, "--out", out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        while (out / "scores.jsonl").read_bytes().count(b"\n") < 3:
+            assert run.poll() is None
+            time.sleep(0.01)
+        run.kill()
+    stuck.release(1000)
+    again = serve(by_seed)
+    assert cli(*words, "--out", out)[0] == 0
+    assert len(asked(again)) == 2 * second
+    assert images_and_outcomes(out) == before
+    assert same_results(tmp_path / "whole", out)
+
+
+def test_a_scored_folder_is_asked_again_too(serve: Callable[[Answer], Server], tmp_path: Path, cli: Cli) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(3):
+        (images / f"recolour-test-{index:05d}.png").write_bytes(encode_png(np.full((64, 64, 3), 90 + index, np.uint8)))
+    words = ("score", images, *TASK, "--out", tmp_path / "run")
+    serve(lambda request: "sorry")
+    code, printed, _ = cli(*words)
+    assert code == 5
+    assert "judge_error on 3 outputs" in printed
+    again = serve(by_seed)
+    assert cli(*words)[0] == 0
+    assert len(again.requests) == 3 * 4
+
+
+def test_a_judge_of_several_tasks_and_models_counts_each_output_once(
+    serve: Callable[[Answer], Server], tmp_path: Path, cli: Cli
+) -> None:
+    serve(lambda request: "sorry")
+    words = ("--task", f"{SQUARES}/remove", "--model", "no-op", "--limit", "2", "--out", tmp_path / "run")
+    _, printed, _ = cli(*RUN, *words)
+    assert "judge_error on 8 outputs" in printed

@@ -1,7 +1,8 @@
 """What a judge is asked, and how its answers are read.
 
 The structure is VIEScore's (arXiv 2312.14867) and ImgEdit's (arXiv 2505.20275); the wording is our own. A prompt's hash is
-part of the metric's id, so that figures asked for in different words are never taken for one another.
+part of the metric's id, so that figures asked for in different words, or read by other rules, are never taken for one
+another.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ _FORM: Final = (
     'Answer with one JSON object and nothing else: {{"score": [{slots}], "reason": "at most two sentences"}}. '
     "Each score is a whole number from {low} to {high}."
 )
+_READING: Final = 2
+"""Version of the rules that answers are read by; raise it with every change that may find another score in an answer."""
+_THOUGHT: Final = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
 class AnswerError(ValueError):
@@ -49,15 +53,30 @@ class Question:
         """The scores of an answer.
 
         Raises:
-            AnswerError: There is no such JSON object, or not the scores asked for. Nothing is guessed.
+            AnswerError: There is no such JSON object, or not the scores asked for, or there are several that differ, such as
+                a draft and a final one. Nothing is guessed.
         """
-        found = _object(answer)
-        scores = found.get("score")
-        scores = [scores] if isinstance(scores, int) else scores
+        fit: list[list[int]] = []
+        wrong: list[AnswerError] = []
+        for found in _objects(answer):
+            try:
+                fit.append(self._scores(found["score"]))
+            except AnswerError as error:
+                wrong.append(error)
+        if not fit:
+            raise wrong[0]
+        for scores in fit:
+            if scores != fit[0]:
+                raise AnswerError(f"{self.name}: two different answers, {fit[0]} and {scores}")
+        return fit[0]
+
+    def _scores(self, given: object) -> list[int]:
+        """The scores that an object gives, if they are those asked for."""
+        scores = [given] if isinstance(given, int) else given
         if not isinstance(scores, list) or len(scores) != self.scores:
             raise AnswerError(f"{self.name}: expected a list of {self.scores} scores, got {folded(str(scores))[:60]}")
         for score in scores:
-            if isinstance(score, bool) or not isinstance(score, int | float) or score != int(score):
+            if type(score) is not int and not (isinstance(score, float) and score.is_integer()):
                 raise AnswerError(f"{self.name}: score {folded(str(score))[:40]} is not a whole number")
             if not self.low <= score <= self.high:
                 raise AnswerError(f"{self.name}: score {score:g} is not from {self.low} to {self.high}")
@@ -77,22 +96,37 @@ class Rubric:
 
     @property
     def digest(self) -> str:
-        """The first 8 hex digits of a sha256 of everything that is asked."""
+        """The first 8 hex digits of a sha256 of everything that is asked, and of the version of how answers are read."""
         asked = [question.prompt("{instruction}") for question in self.questions]
-        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
+        return hashlib.sha256(json.dumps([_READING, *asked]).encode()).hexdigest()[:8]
 
 
-def _object(answer: str) -> dict[str, object]:
-    """The one JSON object of an answer, also where it stands in a fence of code or behind an introduction."""
+def _objects(answer: str) -> list[dict[str, object]]:
+    """The JSON objects with a score in an answer, also where they stand in a fence of code or behind an introduction.
+
+    What a model thinks before it answers is no answer. Some endpoints send a thought without its opening tag.
+
+    Raises:
+        AnswerError: There is none.
+    """
+    said = _THOUGHT.sub("", answer).rpartition("</think>")[2]
     decoder = json.JSONDecoder()
-    for start in (match.start() for match in re.finditer(r"\{", answer)):
+    found = []
+    start = said.find("{")
+    while start >= 0:
+        end = start + 1
         try:
-            value, _ = decoder.raw_decode(answer, start)
+            value, stop = decoder.raw_decode(said, start)
         except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict) and "score" in value:
-            return value
-    raise AnswerError(f"no JSON object with a score in: {folded(answer)[:80] or 'an empty answer'}")
+            pass
+        else:
+            if isinstance(value, dict) and "score" in value:
+                found.append(value)
+                end = stop  # what stands inside it is part of it
+        start = said.find("{", end)
+    if not found:
+        raise AnswerError(f"no JSON object with a score in: {folded(answer)[:80] or 'an empty answer'}")
+    return found
 
 
 def _viescore(scores: Sequence[Sequence[int]]) -> tuple[float, ...]:
