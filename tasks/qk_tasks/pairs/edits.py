@@ -14,8 +14,11 @@ import numpy as np
 from qk_tasks.pairs.vision import Bool, Float, Image, box_of, cv, grow, shrink, smooth, to_lab, to_rgb
 from qk_tasks.scenes.world import COLOURS
 
-FILL_SIDE = 160  # holes are filled at this size at most: a fill is smooth, and time grows with its area
+FILL_SIDE = 32  # holes are filled at this size: finer, what is beside them would go on into them, and time grows with their area
 MAX_DETAIL = 11.0  # standard deviation of the surroundings' lightness detail above which a fill would show
+MAX_STRUCTURE = (
+    10.0  # root mean square of what is left of the surroundings' colour (CIE76) after their best plane, likewise
+)
 LIGHT = (18.0, 88.0)  # mean lightness between which a region can take a colour
 
 _ALL = {**COLOURS, "brown": (120, 75, 40), "black": (22, 22, 24), "grey": (128, 128, 128), "white": (240, 240, 240)}
@@ -106,17 +109,27 @@ def hole_of(mask: Bool) -> Bool:
     return grow(mask, max(2, round(0.012 * mask.shape[0])))
 
 
-def fill(image: Image, mask: Bool, noise: np.random.Generator) -> Image:
-    """Take an object away: inpaint its place (Telea 2004) and give it the grain of its surroundings.
+def fill(image: Image, mask: Bool, others: Bool, noise: np.random.Generator) -> Image:
+    """Take an object away: inpaint its place (biharmonic) and give it the grain of its surroundings.
+
+    Args:
+        image: (R, R, 3) uint8.
+        mask: The object, (R, R).
+        others: All other objects, of which nothing is to be seen in the fill.
+        noise: Of the grain.
 
     Raises:
-        RejectedError: There is too little around it to fill from, or what is there has so much detail that a fill shows.
+        RejectedError: There is too little around it to fill from, or what is there has so much detail, or so many colours
+            besides a gradient, that a fill shows.
     """
+    from skimage.restoration import inpaint_biharmonic
+
     size = mask.shape[0]
     hole = hole_of(mask)
     layer = soften(hole, sigma=1.0, pad=max(8, size // 20))
     part, inside = image[layer.box], grow(hole, 2)[layer.box]
-    ring = ~inside
+    unknown = inside | others[layer.box]
+    ring = ~unknown
     if ring.mean() < 0.25:
         raise RejectedError("too little around it to fill its place from")
     lightness = to_lab(part)[..., 0]
@@ -127,15 +140,27 @@ def fill(image: Image, mask: Bool, noise: np.random.Generator) -> Image:
     scale = min(1.0, FILL_SIDE / max(height, width))
     small = (max(8, round(width * scale)), max(8, round(height * scale)))
     low = np.asarray(shrink(part, *small), np.uint8)
-    at = np.asarray(shrink(inside.astype(np.float32), *small) > 1e-6, np.uint8)
-    filled = cv().inpaint(low, at, 3, cv().INPAINT_TELEA)
+    at = shrink(unknown.astype(np.float32), *small) > 1e-6
+    if at.all() or _structure(to_lab(low), ~at) > MAX_STRUCTURE:
+        raise RejectedError("surroundings of too many colours to fill its place")
+    filled = 255 * inpaint_biharmonic(low, at, channel_axis=-1)
+    filled = np.clip(filled, *np.percentile(low[~at], (1, 99), axis=0)).astype(np.float32)  # it overshoots beside edges
     filled = cv().resize(filled, (width, height), interpolation=cv().INTER_CUBIC)
-    fine = lightness - smooth(lightness, 1.2)
-    grain = noise.standard_normal((height, width), np.float32) * np.float32(0.7 * fine[ring].std() * 2.55)
+    fine = (lightness - smooth(lightness, 1.2))[ring]
+    spread = 1.4826 * np.median(np.abs(fine - np.median(fine)))  # a standard deviation that single edges do not rule
+    grain = noise.standard_normal((height, width), np.float32) * np.float32(spread * 2.55)
     filled = np.asarray(np.clip(filled + grain[..., None], 0, 255), np.uint8)
     result = image.copy()
     result[layer.box] = blend(part, filled, np.where(hole[layer.box], np.float32(1), layer.alpha))
     return result
+
+
+def _structure(lab: Float, at: Bool) -> float:
+    """How far the Lab colours of some pixels are from the plane that fits them best: root mean square, CIE76."""
+    ys, xs = np.nonzero(at)
+    plane = np.stack([np.ones(ys.size), ys, xs], axis=1)
+    left = lab[at] - plane @ np.linalg.lstsq(plane, lab[at], rcond=None)[0]
+    return float(np.sqrt((left**2).sum(axis=1).mean()))
 
 
 def places_to_go(mask: Bool, others: Bool, random: Random) -> tuple[int, int]:

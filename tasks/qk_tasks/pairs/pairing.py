@@ -25,6 +25,7 @@ TASKS = {"recolour": "recolouring", "remove": "removing", "insert": "inserting",
 """The task that holds each operation's pairs; bare names that no other suite has."""
 AREA = (0.005, 0.40)  # share of the image that an object may have
 MAX_UPSCALE = 1.5
+SEEN = 0.9  # share of an object that must not lie under others to be recoloured
 
 
 @dataclass(frozen=True)
@@ -119,17 +120,18 @@ def pairs(
         except RejectedError as reason:
             yield instance.id, "all", str(reason)
             continue
-        yield from _of_instance(photo, image, instance, phrase, _others(instance, instances), seed)
+        others = [other for other in instances if other.id != instance.id]
+        yield from _of_instance(photo, image, instance, phrase, others, seed)
     for number, why in dropped.items():
         if all(instance.id != number for instance in instances):
             yield number, "all", why
 
 
-def _others(instance: Instance, instances: Sequence[Instance]) -> Bool:
-    result = np.zeros_like(instance.mask)
-    for other in instances:
-        if other.id != instance.id:
-            result |= other.mask
+def _together(instances: Sequence[Instance], like: Bool) -> Bool:
+    """The masks of some instances as one, of the shape of `like`."""
+    result = np.zeros_like(like)
+    for instance in instances:
+        result |= instance.mask
     return result
 
 
@@ -160,9 +162,9 @@ def _eligible(instance: Instance, instances: Sequence[Instance], dropped: dict[s
 
 
 def _of_instance(
-    photo: str, image: Image, instance: Instance, phrase: str, others: Bool, seed: int
+    photo: str, image: Image, instance: Instance, phrase: str, others: Sequence[Instance], seed: int
 ) -> Iterator[Pair | tuple[str, str, str]]:
-    mask = instance.mask
+    mask, obstacles = instance.mask, _together(others, instance.mask)
     key = hashlib.sha256(f"{seed}\0{photo}\0{instance.id}".encode()).digest()
     random, noise = Random(key), np.random.default_rng(int.from_bytes(key[:8], "big"))
 
@@ -193,14 +195,18 @@ def _of_instance(
         return pair
 
     def recolour() -> Pair:
-        colour = edits.choose_colour(image, mask, random)
+        on_it = [other for other in others if other.crowd or other.mask.sum() < mask.sum()]
+        seen = mask & ~_together(on_it, mask)  # an object's outline is often drawn around what lies on it
+        if seen.sum() < SEEN * mask.sum():
+            raise RejectedError("another object lies on it")
+        colour = edits.choose_colour(image, seen, random)
         words = random.choice(("Make {} {}.", "Change the colour of {} to {}.", "Recolour {} {}."))
-        return made("recolour", words.format(phrase, colour), image, edits.recolour(image, mask, colour), mask)
+        return made("recolour", words.format(phrase, colour), image, edits.recolour(image, seen, colour), seen)
 
     def free() -> Image:
-        if (edits.hole_of(mask) & others).sum() > 0.02 * mask.sum():
+        if (edits.hole_of(mask) & obstacles).sum() > 0.02 * mask.sum():
             raise RejectedError("another object touches it")
-        return edits.fill(image, mask, noise)
+        return edits.fill(image, mask, obstacles, noise)
 
     def remove() -> Pair:
         words = random.choice(("Remove {}.", "Take {} away.", "Erase {}."))
@@ -216,7 +222,7 @@ def _of_instance(
 
     def move() -> Pair:
         below = filled()
-        dx, dy = edits.places_to_go(mask, others, random)
+        dx, dy = edits.places_to_go(mask, obstacles, random)
         size = mask.shape[0]
         way = ("right" if dx > 0 else "left") if dx else ("down" if dy > 0 else "up")
         side = "width" if dx else "height"

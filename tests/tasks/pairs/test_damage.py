@@ -28,7 +28,7 @@ def options(form: Format = "parquet") -> Options:
 
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return coco_folder.make(tmp_path_factory.mktemp("coco") / "coco", 4, 200, 150)
+    return coco_folder.make(tmp_path_factory.mktemp("coco") / "coco", 14, 200, 150)
 
 
 @pytest.mark.parametrize("form", FILES)

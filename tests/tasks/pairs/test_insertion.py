@@ -20,7 +20,7 @@ OUTLINES = ("ellipse", "diamond", "cross")
 @pytest.fixture(scope="module")
 def insertions(tmp_path_factory: pytest.TempPathFactory) -> tuple[PairTask, list[Sample]]:
     folder = tmp_path_factory.mktemp("pairs")
-    coco = coco_folder.make(folder / "coco", 8)
+    coco = coco_folder.make(folder / "coco", 26)
     build(coco, folder / "pairs", Options("coco-edits", resolution=256, shares=(1, 0, 0)), note=lambda _: None)
     task = DatasetSuite(str(folder / "pairs")).tasks["inserting"]
     assert isinstance(task, PairTask)
