@@ -1,4 +1,4 @@
-"""Query-Kontext as qk-bench runs it: `--model query-kontext`, or `query-kontext:FOLDER` for another checkpoint."""
+"""Query-Kontext as qk-bench runs it: `--model query-kontext`, `query-kontext:micro-faces`, or `query-kontext:FOLDER`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from qk_bench.records import ModelCard, Request
 if TYPE_CHECKING:
     from qk_model.infer import Made
 
-SHIPPED = Path(__file__).parent / "checkpoints" / "micro"
+SHIPPED = {
+    "": Path(__file__).parent / "checkpoints" / "micro",
+    "micro-faces": Path(__file__).parent / "checkpoints" / "micro-faces",
+}
+"""The checkpoints that ship, by what follows `query-kontext:`."""
 BATCH = 32
 Form = Literal["none", "box", "mask", "point"]
 
@@ -27,7 +31,7 @@ class QueryKontextEditor(Model):
     """Query-Kontext: edits by instruction behind a Cross-Modal Gate; also text-to-image and reference-to-image.
 
     Args:
-        folder: A model folder; the shipped micro checkpoint by default.
+        folder: A model folder, or `micro-faces`; the shipped micro checkpoint by default.
         num_inference_steps: Instead of the model's own.
         guidance_scale: Instead of the model's own.
         region: `box`, `mask` or `point`: tell the model where, in that form; the card then declares `uses_region`.
@@ -43,7 +47,7 @@ class QueryKontextEditor(Model):
         region: Form = "none",
         batch_size: int = BATCH,
     ) -> None:
-        self.folder = Path(folder) if folder else SHIPPED
+        self.folder = SHIPPED.get(folder) or Path(folder)
         config = self._config()
         if region not in get_args(Form):
             raise UsageError(f"query-kontext: region={region!r}", f"one of: {', '.join(get_args(Form))}")
@@ -116,7 +120,7 @@ class QueryKontextEditor(Model):
             if not {"preset", "flow", "region"} <= set(config):
                 raise ValueError("keys are missing")
         except FileNotFoundError:
-            what = f"there is no {path}" if self.folder != SHIPPED else "no checkpoint ships with this installation"
+            what = f"there is no {path}" if self.folder not in SHIPPED.values() else "no checkpoint ships with this installation"
             raise UsageError(f"query-kontext: {what}", mend) from None
         except (OSError, ValueError):
             raise UsageError(f"query-kontext: {path} is not the config of a Query-Kontext model", mend) from None
