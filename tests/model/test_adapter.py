@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from qk_model.adapter import QueryKontextEditor
+from qk_model.adapter import SHIPPED, QueryKontextEditor
 from qk_model.config import PRESETS, Preset, load_preset
 from qk_model.digest import weights_digest
 from qk_model.model import QueryKontext
@@ -53,6 +53,15 @@ def test_the_card_pins_weights_and_arguments(folder: Path) -> None:
     model = QueryKontextEditor(str(folder), num_inference_steps=3)
     assert model.card.weights == weights_digest(folder)
     assert model.card.arguments["num_inference_steps"] == 3
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_ships_is_what_its_record_tells_of(name: str) -> None:
+    model = QueryKontextEditor(name)
+    record = json.loads((SHIPPED[name] / "training.json").read_text())
+    assert model.card.weights == record["weights_sha256"] and not record["git"]["dirty"]
+    assert model.card.name == (f"query-kontext:{name}" if name else "query-kontext")
+    assert record["preset"] == (name or "micro") and f"preset {record['preset']}" in model.card.description
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", "[1]"])
