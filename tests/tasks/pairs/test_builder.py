@@ -160,7 +160,7 @@ def test_each_bad_item_is_named_and_the_rest_is_built(cli: Cli, tmp_path: Path) 
         "image 7: `file_name` '../../../etc/passwd' does not lie in the folder",
         "image 8: field `width` is missing",
         "image 000000000009: there is no such image",
-        "image 000000000010: rotated by its EXIF (orientation 6)",
+        "image 000000000010: image that EXIF (orientation 6) says to turn",
         "image 000000000011: a greyscale image",
         "image 000000000012: 100x75 pixels, but annotated as 200x150",
         "image 000000000013: ",
