@@ -181,7 +181,10 @@ def from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) 
             raise MaskProblemError(f"polygon {number} has {len(flat)} numbers, expected at least 3 pairs")
         if len(flat) > 2 * MAX_VERTICES:
             raise MaskProblemError(f"polygon {number} has more than {MAX_VERTICES} points")
-        points = np.array(flat, np.float64).reshape(-1, 2)
+        try:
+            points = np.array(flat, np.float64).reshape(-1, 2)
+        except OverflowError:  # JSON holds whole numbers that no float does
+            points = np.array([np.inf])
         if not np.isfinite(points).all():
             raise MaskProblemError(f"polygon {number} has a coordinate that is not finite")
         points = np.clip(points, -1.0, (width + 1.0, height + 1.0))  # annotators overshoot; nothing beyond is drawn
@@ -202,7 +205,7 @@ def from_coco(segmentation: Any, height: int, width: int) -> Bool:
         raise MaskProblemError("segmentation is neither polygons nor RLE with `size` and `counts`")
     size = segmentation["size"]
     if size != [height, width]:
-        raise MaskProblemError(f"RLE of size {size!r} (height, width), but the image is [{height}, {width}]")
+        raise MaskProblemError(f"RLE of size {size!r:.80} (height, width), but the image is [{height}, {width}]")
     return decode_rle(segmentation["counts"], height, width)
 
 

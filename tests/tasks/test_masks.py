@@ -110,6 +110,7 @@ def test_another_size_is_refused_with_both_sizes() -> None:
         {"size": [4, 4], "counts": [2**62, 2**62, 2**62, 2**62, 16]},
         [[1, 2, 3, 4]],
         [[1, 2, 3, 4, 5, float("nan")]],
+        [[10**400, 1, 5, 5, 7, 7]],
         [["a"] * 6],
     ],
 )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, fields
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from qk_bench.errors import UsageError
-from qk_bench.images import ImageProblemError, read_pixels
+from qk_bench.images import FILE_FORMATS, ImageProblemError, read_pixels
 from qk_tasks.masks import MaskProblemError, from_coco, read_mask
 from qk_tasks.pairs.vision import Bool, Image, cv
 
@@ -20,11 +22,17 @@ SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 @dataclass(frozen=True)
 class Problem:
-    """Bad input: the file, the item in it, and what is wrong."""
+    """Bad input: the file, the item in it, and what is wrong. What cannot be printed is escaped, as names can hold anything."""
 
     file: str
     item: str
     what: str
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            text: str = getattr(self, each.name)
+            escaped = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+            object.__setattr__(self, each.name, escaped)
 
     def __str__(self) -> str:
         """One line."""
@@ -33,7 +41,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Mark:
-    """One annotated object; its mask is a COCO segmentation or a file."""
+    """One annotated object; its mask is a COCO segmentation or a file.
+
+    One whose annotation is at fault is there too, as a crowd: it stays an obstacle, and no other of its kind can be told
+    from it. Were it left out, "the cat" would be asked for with two cats in view.
+    """
 
     id: str
     name: str
@@ -41,6 +53,7 @@ class Mark:
     segmentation: Any = None
     mask: Path | None = None
     crowd: bool = False
+    fault: str = ""  # why its mask cannot be read, where that is known already
 
 
 @dataclass(frozen=True)
@@ -70,24 +83,11 @@ def read_photo(entry: Entry) -> Image:
     Raises:
         ImageProblemError: Absent, unreadable, rotated by its EXIF, grey, or of another size than annotated.
     """
-    from PIL import Image as Pillow
-
-    try:
-        with Pillow.open(entry.path, formats=("PNG", "JPEG", "WEBP")) as image:
-            turned, mode = image.getexif().get(0x0112, 1), image.mode
-        if turned not in (0, 1):
-            raise ImageProblemError(
-                f"rotated by its EXIF (orientation {turned}), so that masks may not fit; turn the pixels and drop the tag"
-            )
-        if mode in ("L", "LA", "1", "I;16"):
-            raise ImageProblemError("a greyscale image; recolouring needs colour")
-        pixels = read_pixels(entry.path)
-    except FileNotFoundError:
-        raise ImageProblemError("there is no such image") from None
-    except ImageProblemError:
-        raise
-    except Exception:  # Pillow's first look at a torn file; the thorough one words it
-        pixels = read_pixels(entry.path)
+    if first_of([entry.path]) is None:
+        raise ImageProblemError("there is no such image")
+    if _mode(entry.path) in ("L", "LA", "1", "I;16"):
+        raise ImageProblemError("a greyscale image; recolouring needs colour")
+    pixels = read_pixels(entry.path)
     found = (pixels.shape[1], pixels.shape[0])
     if entry.size is not None and found != entry.size:
         raise ImageProblemError(
@@ -99,20 +99,33 @@ def read_photo(entry: Entry) -> Image:
     return pixels
 
 
+def _mode(path: Path) -> str:
+    """An image's mode from its header, without decoding it; empty where there is none: the thorough look words it."""
+    from PIL import Image as Pillow
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its size, which `read_pixels` judges
+        try:
+            with Pillow.open(path, formats=FILE_FORMATS) as image:
+                return image.mode
+        except Exception:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
+            return ""
+
+
 def read_marked(mark: Mark, height: int, width: int) -> Bool:
     """The mask (H, W) of an annotated object.
 
     Raises:
         MaskProblemError: It is broken, of other values, of another size, absent or empty.
     """
+    if mark.fault:
+        raise MaskProblemError(mark.fault)
     if mark.mask is None:
         mask = from_coco(mark.segmentation, height, width)
+    elif first_of([mark.mask]) is None:
+        raise MaskProblemError("there is no such mask file")
     else:
-        try:
-            mask = read_mask(mark.mask)
-        except FileNotFoundError:
-            raise MaskProblemError("there is no such mask file") from None
-        mask = _fitted(mask, height, width)
+        mask = _fitted(read_mask(mark.mask), height, width)
     if not mask.any():
         raise MaskProblemError("an empty mask")
     return mask
@@ -129,16 +142,20 @@ def _fitted(mask: Bool, height: int, width: int) -> Bool:
 
 
 def inside(folder: Path, name: object) -> Path | None:
-    """The path of a file named by untrusted annotations; None if it would lie outside of the folder or names no file."""
-    if not isinstance(name, str) or not name or "\0" in name or len(name) > 1000:
+    """The path of a file named by untrusted annotations; None if the name leads out of the folder or no file can have it.
+
+    The name alone is judged: folders and files that the user has linked into the folder are read.
+    """
+    if not isinstance(name, str) or not name or "\0" in name:
         return None
     try:
-        if any(len(part) > 255 for part in name.encode().split(b"/")):  # no file system has such names
-            return None
+        encoded = name.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold
         return None
-    path = folder / name
-    return path if path.resolve().is_relative_to(folder.resolve()) else None
+    if len(encoded) > 1000 or any(len(part) > 255 for part in encoded.split(b"/")):  # no file system has such names
+        return None
+    path = PurePosixPath(os.path.normpath(name))  # so that no `..` behind a link is left
+    return None if path.is_absolute() or ".." in path.parts else folder / path
 
 
 def require_folder(folder: Path, what: str) -> None:
@@ -157,5 +174,5 @@ def shown(value: object) -> str:
 
 
 def first_of(paths: Sequence[Path]) -> Path | None:
-    """The first path that is a file."""
-    return next((path for path in paths if path.is_file()), None)
+    """The first path that is a file; a link that leads round in a circle is none."""
+    return next((path for path in paths if os.path.isfile(path)), None)

@@ -121,7 +121,7 @@ def test_near_duplicates_never_lie_in_two_splits(tmp_path: Path) -> None:
 def test_each_bad_item_is_named_and_the_rest_is_built(cli: Cli, tmp_path: Path) -> None:
     def spoil(data: dict[str, Any]) -> None:
         marks, images = data["annotations"], data["images"]
-        del marks[0]["category_id"]
+        del marks[12]["category_id"]
         marks[1]["segmentation"] = {"size": [150, 200], "counts": [5, 6]}
         marks[2]["segmentation"] = {"size": [99, 200], "counts": [19800]}
         marks[3]["segmentation"] = {"size": [150, 200], "counts": "not RLE, with blanks"}
@@ -151,7 +151,7 @@ def test_each_bad_item_is_named_and_the_rest_is_built(cli: Cli, tmp_path: Path) 
     assert code == 5
     assert "Traceback" not in err
     for words in (
-        "annotation 1: field `category_id` is missing",
+        "annotation 13: field `category_id` is missing; image 5 is left out",
         "annotation 2 of image 000000000001: broken RLE: it covers 11 pixels",
         "annotation 3 of image 000000000001: RLE of size [99, 200]",
         "annotation 4 of image 000000000002: broken RLE",
@@ -160,7 +160,7 @@ def test_each_bad_item_is_named_and_the_rest_is_built(cli: Cli, tmp_path: Path) 
         "image 7: `file_name` '../../../etc/passwd' does not lie in the folder",
         "image 8: field `width` is missing",
         "image 000000000009: there is no such image",
-        "image 000000000010: rotated by its EXIF (orientation 6)",
+        "image 000000000010: image that EXIF (orientation 6) says to turn",
         "image 000000000011: a greyscale image",
         "image 000000000012: 100x75 pixels, but annotated as 200x150",
         "image 000000000013: ",

@@ -307,6 +307,14 @@ def test_a_name_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     assert len(found.suite.problems) == 3 and all("outside of" in line for line in found.suite.problems)
 
 
+def test_images_that_are_linked_from_elsewhere_are_read(tmp_path: Path) -> None:
+    layouts.imgedit(tmp_path / "data")
+    path = tmp_path / "data" / "original_images" / "animal" / "000342021.jpg"
+    path.rename(tmp_path / "blob")
+    path.symlink_to(tmp_path / "blob")  # as the Hub's cache holds what it has downloaded
+    assert find_tasks([f"imgedit-bench:{tmp_path / 'data'}/adjust"])[0].task.sample("test", 0, 64).width
+
+
 @pytest.mark.parametrize("name", ["paintbench", "magicbrush", "pie-bench", "gedit-bench", "imgedit-bench"])
 def test_an_empty_folder_is_one_line_that_says_what_should_be_there(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="it should hold"):
