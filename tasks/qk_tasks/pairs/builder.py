@@ -6,6 +6,7 @@ so any number of workers, and any number of interruptions, make the same bytes. 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -30,14 +31,14 @@ from qk_bench.records import pixels_digest
 from qk_bench.store import writing
 from qk_tasks.masks import MaskProblemError
 from qk_tasks.pairs import coco, openimages
-from qk_tasks.pairs.annotations import Annotations, Entry, Problem, read_marked, read_photo
+from qk_tasks.pairs.annotations import Annotations, Entry, Mark, Problem, read_marked, read_photo
 from qk_tasks.pairs.card import data_card
 from qk_tasks.pairs.duplicates import SPLITS, fingerprint, groups, leaked, split_of
 from qk_tasks.pairs.edits import RejectedError
 from qk_tasks.pairs.formats import Format, Row, damaged, join_imagefolder, write_shard
 from qk_tasks.pairs.pairing import TASKS, Instance, Pair, pairs, square
 
-FORMAT, VERSION = "qk-bench pairs", "1"
+FORMAT, VERSION = "qk-bench pairs", "2"
 DESCRIPTION, PROBLEMS = "dataset.json", "problems.jsonl"
 LAYOUTS: dict[str, Callable[[Path], Annotations]] = {"coco-edits": coco.read, "openimages": openimages.read}
 CHUNK = 256  # photographs fingerprinted together
@@ -118,7 +119,7 @@ def build(
         _put(work / "plan.json", text)
         note(f"{len(entries)} photographs, {len(found.problems)} problems in the annotations")
         problems = list(found.problems)
-        prints = _fingerprints(entries, work, workers, problems, note)
+        prints = _fingerprints(entries, work, options.resolution, workers, problems, note)
         shards, removed = _plan(entries, prints, options, out)
         reports = []
         for report in _parallel(_build_shard, shards, workers):
@@ -187,27 +188,31 @@ def _put(path: Path, text: str) -> None:
 
 
 def _fingerprints(
-    entries: Sequence[Entry], work: Path, workers: int, problems: list[Problem], note: Callable[[str], None]
-) -> dict[str, int]:
+    entries: Sequence[Entry], work: Path, resolution: int, workers: int, problems: list[Problem],
+    note: Callable[[str], None],
+) -> dict[str, list[int]]:  # fmt: skip
     """Fingerprints of all photographs that can be read; the others become problems."""
-    jobs = [(work / f"prints-{k:05d}.json", tuple(entries[k : k + CHUNK])) for k in range(0, len(entries), CHUNK)]
-    prints: dict[str, int] = {}
+    jobs = [
+        (work / f"prints-{k:05d}.json", resolution, tuple(entries[k : k + CHUNK]))
+        for k in range(0, len(entries), CHUNK)
+    ]
+    prints: dict[str, list[int]] = {}
     for done in _parallel(_print_chunk, jobs, workers):
-        prints |= {id: int(value, 16) for id, value in done["prints"].items()}
+        prints |= {id: [int(value, 16) for value in values] for id, values in done["prints"].items()}
         problems += [Problem(*row) for row in done["problems"]]
     note(f"{len(prints)} photographs can be read")
     return prints
 
 
-def _print_chunk(job: tuple[Path, tuple[Entry, ...]]) -> dict[str, Any]:
-    path, entries = job
+def _print_chunk(job: tuple[Path, int, tuple[Entry, ...]]) -> dict[str, Any]:
+    path, resolution, entries = job
     if path.is_file():
         done: dict[str, Any] = json.loads(path.read_bytes())
         return done
     prints, problems = {}, []
     for entry in entries:
         try:
-            prints[entry.id] = f"{fingerprint(read_photo(entry)):032x}"
+            prints[entry.id] = [f"{value:032x}" for value in _prints_of(entry, resolution)]
         except ImageProblemError as error:
             problems.append((entry.file, f"image {entry.id}", str(error)))
     done = {"prints": prints, "problems": problems}
@@ -215,11 +220,32 @@ def _print_chunk(job: tuple[Path, tuple[Entry, ...]]) -> dict[str, Any]:
     return done
 
 
+def _prints_of(entry: Entry, resolution: int) -> list[int]:
+    """Of the whole photograph and of the square that is stored: another photograph can be a duplicate of either."""
+    pixels = read_photo(entry)
+    prints = {fingerprint(pixels)}
+    instances, _ = _instances(entry, pixels)
+    with contextlib.suppress(RejectedError):
+        prints.add(fingerprint(square(pixels, instances, resolution)[0]))
+    return sorted(prints)
+
+
+def _instances(entry: Entry, pixels: NDArray[np.uint8]) -> tuple[list[Instance], list[tuple[Mark, str]]]:
+    """The objects of a photograph, and what is wrong with the masks of the others."""
+    instances, broken = [], []
+    for mark in entry.marks:
+        try:
+            instances.append(Instance(mark.id, mark.name, read_marked(mark, *pixels.shape[:2]), mark.crowd))
+        except MaskProblemError as error:
+            broken.append((mark, str(error)))
+    return instances, broken
+
+
 # Shards
 
 
 def _plan(
-    entries: Sequence[Entry], prints: dict[str, int], options: Options, out: Path
+    entries: Sequence[Entry], prints: dict[str, list[int]], options: Options, out: Path
 ) -> tuple[list[Shard], Counter[str]]:
     """The shards, and how many photographs were left out of each split as near-duplicates."""
     split = {entry.id: split_of(entry.id, options.seed, options.shares) for entry in entries}
@@ -272,15 +298,8 @@ def _pairs_of(
     except ImageProblemError as error:  # it was readable a moment ago
         problems.append((entry.file, f"image {entry.id}", str(error)))
         return
-    instances = []
-    broken: set[str] = set()  # kinds that have one
-    for mark in entry.marks:
-        try:
-            mask = read_marked(mark, *pixels.shape[:2])
-            instances.append(Instance(mark.id, mark.name, mask, mark.crowd))
-        except MaskProblemError as error:
-            broken.add(mark.name)
-            problems.append((mark.file, f"annotation {mark.id} of image {entry.id}", str(error)))
+    instances, broken = _instances(entry, pixels)
+    problems += [(mark.file, f"annotation {mark.id} of image {entry.id}", what) for mark, what in broken]
     if not instances:
         rejections["photograph: no usable object"] += 1
         return
@@ -289,8 +308,9 @@ def _pairs_of(
     except RejectedError as error:
         rejections[f"photograph: {error}"] += 1
         return
+    incomplete = {mark.name for mark, _ in broken}
     for instance in kept:
-        if instance.name in broken:  # "the dog" may be the one whose mask is lost
+        if instance.name in incomplete:  # "the dog" may be the one whose mask is lost
             dropped.setdefault(instance.id, "another of its kind has a broken mask")
     for result in pairs(entry.id, image, kept, dropped, options.seed):
         if isinstance(result, Pair):

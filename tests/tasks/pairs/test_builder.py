@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from harness import Cli
 from PIL import Image
+from qk_tasks.masks import encode_rle
 from qk_tasks.pairs import reader, verifier
 from qk_tasks.pairs.builder import Options, build
 from qk_tasks.pairs.check import check
+from qk_tasks.pairs.pairing import Instance, square
 from qk_tasks.pairs.suite import DatasetSuite
 
 from qk_bench.errors import UsageError
@@ -116,6 +118,32 @@ def test_near_duplicates_never_lie_in_two_splits(tmp_path: Path) -> None:
     removed = json.loads((tmp_path / "out" / "dataset.json").read_text())["near_duplicates_removed"]
     assert sum(removed.values()) > 0
     assert not check(tmp_path / "out").problems
+
+
+def test_the_square_of_a_photograph_never_lies_in_another_split(tmp_path: Path) -> None:
+    coco = coco_folder.make(tmp_path / "coco", 6, 240, 160)
+    path = coco / "annotations" / "instances_val2017.json"
+    data = json.loads(path.read_text())
+    for number in range(6):  # the square that is cut from each, as a photograph of its own
+        pixels = coco_folder.photograph(number, 240, 160)
+        found = coco_folder.objects(pixels, number)
+        instances = [Instance(str(category), "", mask) for category, mask, _ in found]
+        image, kept, _ = square(pixels, instances, 160)
+        name = f"square{number}.jpg"
+        Image.fromarray(image).save(coco / "val2017" / name, quality=95)
+        data["images"].append({"id": 50 + number, "file_name": name, "width": 160, "height": 160})
+        for instance in kept:
+            mark = {"id": len(data["annotations"]) + 1, "image_id": 50 + number, "category_id": int(instance.id)}
+            counts = encode_rle(instance.mask)
+            data["annotations"].append({**mark, "segmentation": {"size": [160, 160], "counts": counts}})
+    path.write_text(json.dumps(data))
+    options = replace(OPTIONS, shares=(0.4, 0.3, 0.3))
+    build(coco, tmp_path / "out", options, note=quiet)
+    assert not check(tmp_path / "out").problems
+    described = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert sum(described["near_duplicates_removed"].values()) >= 2 and described["pairs"] > 20
+    build(coco, tmp_path / "again", options, workers=2, note=quiet)
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")
 
 
 def test_each_bad_item_is_named_and_the_rest_is_built(cli: Cli, tmp_path: Path) -> None:
