@@ -359,6 +359,8 @@ def test_check_names_every_bad_item_and_a_run_leaves_them_out(tmp_path: Path, cl
         "changed pixels lie outside of edit_mask": {"id": "h", "edit_mask_file_name": "images/none.png"},
         "nothing of region_mask changes": {"id": "l", "region_mask_file_name": "images/elsewhere.png"},
         "operation 'paint' is not one of": {"id": "i", "operation": "paint"},
+        "split 'tset' is not one of train, val, test": {"id": "n", "split": "tset"},
+        "split \"['x']\" is not one of": {"id": "o", "split": ["x"]},
         "not safe as a file name": {"id": "../j"},
         "`target_file_name` (Parquet: `target`) is missing": {"id": "k", "target_file_name": None},
     }
@@ -369,13 +371,13 @@ def test_check_names_every_bad_item_and_a_run_leaves_them_out(tmp_path: Path, cl
         file.write(json.dumps({**good, "id": "m", "instruction": "half of a pair \ud800"}) + "\n")
     code, out, err = cli("data", "check", folder)
     assert code == 1 and "Traceback" not in err
-    for words in (*bad, "line 17: is not a JSON object", "line 18: is not a JSON object", "half of a surrogate pair"):
+    for words in (*bad, "line 19: is not a JSON object", "line 20: is not a JSON object", "half of a surrogate pair"):
         assert words in out, words
-    assert "16 items; good: 3 test edit; 15 problems" in out
+    assert "18 items; good: 3 test edit; 17 problems" in out
     words = ("run", "--task", f"dataset:{folder}", "--model", "oracle", "--metric", "success", "--no-page")
     code, out, err = cli(*words, "--resolution", 128, "--out", tmp_path / "run")
     assert code == 5, err  # the three good ones are judged
-    assert err.count("left out: ") == 15 and "images/gone.png" in err
+    assert err.count("left out: ") == 17 and "images/gone.png" in err
     import pyarrow.parquet as pq
 
     assert len(pq.read_table(tmp_path / "run" / "scores.parquet")) == 3
