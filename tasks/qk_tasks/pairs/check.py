@@ -44,6 +44,8 @@ def check(folder: Path) -> Checked:
             counts[f"{item.split} {item.operation}"] += 1
     problems += _leaks(prints, splits)
     problems += _changed(folder, {problem.file for problem in dataset.problems})
+    if not dataset.items and not problems:
+        problems.append(Problem(folder.absolute().name, "data set", "is empty"))
     return Checked(len(dataset.items), dict(sorted(counts.items())), problems)
 
 

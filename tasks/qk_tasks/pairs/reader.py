@@ -94,16 +94,16 @@ def read(folder: Path) -> Dataset:
     lists = [p for p in (folder / "metadata.jsonl", *sorted(folder.glob("*/metadata.jsonl"))) if p.is_file()]
     kinds = [(tables, _parquet), (tars, _tar), (lists, _lines)]
     there = [(files, reader) for files, reader in kinds if files]
-    if len(there) != 1:
+    described = folder / "dataset.json"
+    if len(there) > 1 or not (there or described.is_file()):
         what = "several forms of data set" if there else "no data/*.parquet, no *.tar and no metadata.jsonl"
         raise UsageError(
             f"{folder} has {what}", "qkbench data build makes one; docs/own-dataset.md says how to make your own"
         )
-    files, reader = there[0]
     items: list[Item] = []
     problems: list[Problem] = []
     h = hashlib.sha256()
-    for path in files:
+    for path, reader in ((path, reader) for files, reader in there for path in files):
         name = str(path.relative_to(folder))
         for found in reader(path, name, folder):
             if isinstance(found, Problem):
@@ -111,7 +111,6 @@ def read(folder: Path) -> Dataset:
             else:
                 items.append(found)
                 h.update(json.dumps(found.row, sort_keys=True, default=str).encode())
-    described = folder / "dataset.json"
     try:
         name = str(json.loads(described.read_bytes())["name"]) if described.is_file() else folder.absolute().name
         h.update(described.read_bytes() if described.is_file() else b"")
