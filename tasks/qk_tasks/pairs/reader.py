@@ -219,8 +219,7 @@ def _tar(path: Path, name: str, folder: Path) -> Iterator[Item | Problem]:
                     twice.setdefault(key, suffix)
                 members[suffix] = (member.offset_data, member.size)
     except tarfile.TarError as error:
-        yield Problem(name, "file", f"is not a readable tar: {one_line(error)}")
-        return
+        yield Problem(name, "file", f"is not a readable tar: {one_line(error)}")  # what came before is used
     with path.open("rb") as file:
         for key, members in found.items():
             if key in twice:

@@ -78,6 +78,18 @@ def test_a_damaged_page_of_parquet_costs_the_items_in_it_alone(coco: Path, tmp_p
         assert set(pq.read_table(tmp_path / f"run{described}" / "scores.parquet")["value"].to_pylist()) == {1.0}
 
 
+def test_a_tar_that_is_cut_short_keeps_the_samples_before_the_cut(coco: Path, tmp_path: Path) -> None:
+    build(coco, tmp_path / "pairs", options("webdataset"), note=lambda _: None)
+    items = len(reader.read(tmp_path / "pairs").items)
+    path = tmp_path / "pairs" / FILES["webdataset"]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found = check(tmp_path / "pairs")
+    said = [str(problem) for problem in found.problems]
+    assert said[0].startswith(f"{FILES['webdataset']}: file: is not a readable tar: ")
+    assert items > sum(found.counts.values()) > items // 2
+    assert len(said) <= 2  # the file, and the sample that was cut
+
+
 def test_two_samples_under_one_key_of_a_tar_are_told(coco: Path, tmp_path: Path) -> None:
     build(coco, tmp_path / "pairs", options("webdataset"), note=lambda _: None)
     (tmp_path / "mine").mkdir()
