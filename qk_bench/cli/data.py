@@ -110,7 +110,7 @@ def build(
     if built.problems:
         for line in (out / PROBLEMS).read_bytes().splitlines()[:SHOWN]:
             problem = json.loads(line)
-            print(plain(f"left out: {problem['file']}: {problem['item']}: {problem['what']}"), file=sys.stderr)
+            print(_line(f"left out: {problem['file']}: {problem['item']}: {problem['what']}"), file=sys.stderr)
         more = f", of which {SHOWN} are shown" if built.problems > SHOWN else ""
         print(f"{built.problems} problems in the input{more}; all are in {out / PROBLEMS}", file=sys.stderr)
     if built.problems or not built.pairs:
@@ -135,8 +135,13 @@ def check(
         print(plain(json.dumps(asdict(found), indent=2, ensure_ascii=False)))
     else:
         for problem in found.problems:
-            print(plain(str(problem)))
+            print(_line(str(problem)))
         good = ", ".join(f"{n} {what}" for what, n in found.counts.items()) or "none"
         print(f"{found.items} items; good: {good}; {len(found.problems)} problems")
     if found.problems:
         raise typer.Exit(1)
+
+
+def _line(text: str) -> str:
+    """Names of files from elsewhere can hold anything, line ends too."""
+    return plain(" ".join(text.split()))

@@ -370,6 +370,7 @@ def _finish(
 
 
 def _built(description: dict[str, Any], *, fresh: bool) -> Built:
-    most = Counter(description["rejections"]).most_common(1)
-    reason = f"{most[0][0]} ({most[0][1]} times)" if most else ""
+    reason = ""
+    for what, count in Counter(description["rejections"]).most_common(1):
+        reason = f"{what} ({count} time{'s' if count > 1 else ''})"
     return Built(description["pairs"], description["problems"], fresh, reason)
