@@ -56,7 +56,7 @@ LOCK: Final = "lock"
 MISSING_IMAGE: Final = "missing image"
 CORRUPT_IMAGE: Final = "corrupt image"
 OURS: Final = (MANIFEST, OUTCOMES, TIMINGS, SCORES, AGGREGATES, JOURNAL, IMAGES, LOGS, DROPPED, PAGE, UNEXPECTED, LOCK)
-_MARK: Final = "qk-bench run:"
+_MARK: Final = "qk-bench {}:"
 
 
 @contextlib.contextmanager
@@ -87,6 +87,41 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def take_lock(path: Path, folder: Path, work: str) -> int:
+    """Hold a kernel lock until it is closed or this process ends; a killed one leaves none behind.
+
+    Args:
+        path: The lock's file; it names its holder.
+        folder: What is locked.
+        work: What writes it, such as `run`.
+
+    Returns:
+        The file descriptor to close.
+
+    Raises:
+        UsageError: Another process holds it, or the file system has no locks.
+    """
+    import fcntl
+
+    mark = _MARK.format(work)
+    with writing(path):
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(lock, 200, 0).decode(errors="replace").removeprefix(mark).strip()
+        os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise UsageError(f"{folder} is being written by another {work} ({holder})", "wait for it") from None
+        raise UsageError(
+            f"{folder} cannot be locked: {error.strerror or error}", "name an --out on a file system with locks"
+        ) from None
+    with writing(path):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{mark} process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    return lock
 
 
 class LineReader:
@@ -198,7 +233,7 @@ class RunDirectory:
             if self.path.exists() and not is_run(self.path) and not (self.path.is_dir() and _is_empty(self.path)):
                 raise UsageError(f"{self.path} exists and is not a run", "name another folder with --out")
             self.path.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
+        self._lock = take_lock(self.path / LOCK, self.path, "run")
         if self.fresh:
             self._clear()
         with writing(self.path):
@@ -233,28 +268,6 @@ class RunDirectory:
             file.close()
         if not self.journal.size:
             self.journal.path.unlink(missing_ok=True)
-
-    def _take_lock(self) -> None:
-        """Hold a kernel lock for as long as this process lives; a killed one leaves none behind."""
-        import fcntl
-
-        path = self.path / LOCK
-        with writing(path):
-            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._lock, 200, 0).decode(errors="replace").removeprefix(_MARK).strip()
-            os.close(self._lock)
-            self._lock = None
-            if isinstance(error, BlockingIOError):
-                raise UsageError(f"{self.path} is being written by another run ({holder})", "wait for it") from None
-            raise UsageError(
-                f"{self.path} cannot be locked: {error.strerror or error}", "name an --out on a file system with locks"
-            ) from None
-        with writing(path):
-            os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, f"{_MARK} process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
     def _clear(self) -> None:
         """Delete the files of a run, and nothing else that may be in the folder."""
@@ -376,7 +389,7 @@ def is_run(path: Path) -> bool:
         if FORMAT.encode() in (path / MANIFEST).read_bytes()[:4096]:
             return True
     with contextlib.suppress(OSError):
-        return (path / LOCK).read_bytes().startswith(_MARK.encode())
+        return (path / LOCK).read_bytes().startswith(_MARK.format("run").encode())
     return False
 
 

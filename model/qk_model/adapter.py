@@ -120,7 +120,8 @@ class QueryKontextEditor(Model):
             if not {"preset", "flow", "region"} <= set(config):
                 raise ValueError("keys are missing")
         except FileNotFoundError:
-            what = f"there is no {path}" if self.folder not in SHIPPED.values() else "no checkpoint ships with this installation"
+            shipped = self.folder in SHIPPED.values()
+            what = "no checkpoint ships with this installation" if shipped else f"there is no {path}"
             raise UsageError(f"query-kontext: {what}", mend) from None
         except (OSError, ValueError):
             raise UsageError(f"query-kontext: {path} is not the config of a Query-Kontext model", mend) from None

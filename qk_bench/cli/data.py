@@ -87,7 +87,7 @@ def build(
 ) -> None:
     """Build pairs of edits (recolour, remove, insert, move) from photographs with instance masks.
 
-    Exit codes: 0 done, 5 done with bad input left out (listed in problems.jsonl), 2 bad input.
+    Exit codes: 0 done, 5 done with bad input left out (listed in problems.jsonl) or without any pair, 2 bad input.
     """
     from qk_bench.errors import UsageError
     from qk_bench.run.environment import cores
@@ -104,12 +104,16 @@ def build(
     options = Options(name.value, seed, resolution, parts, format.value, photos_per_shard, limit)
     built = make(source, out, options, workers or cores())
     print(f"{built.pairs} pairs in {out}" if built.fresh else f"{out} holds this data set already: {built.pairs} pairs")
+    if not built.pairs:
+        why = built.reason or "no photograph can be used"
+        print(f"no pair could be made; the most frequent reason: {why}", file=sys.stderr)
     if built.problems:
-        for line in (out / PROBLEMS).read_text().splitlines()[:SHOWN]:
+        for line in (out / PROBLEMS).read_bytes().splitlines()[:SHOWN]:
             problem = json.loads(line)
-            print(f"left out: {problem['file']}: {problem['item']}: {problem['what']}", file=sys.stderr)
+            print(_line(f"left out: {problem['file']}: {problem['item']}: {problem['what']}"), file=sys.stderr)
         more = f", of which {SHOWN} are shown" if built.problems > SHOWN else ""
         print(f"{built.problems} problems in the input{more}; all are in {out / PROBLEMS}", file=sys.stderr)
+    if built.problems or not built.pairs:
         raise typer.Exit(5)
 
 
@@ -120,7 +124,7 @@ def check(
 ) -> None:
     """Check a folder of pairs item by item: fields, images, masks, ids, answers, splits.
 
-    Exit codes: 0 all good, 1 an item is not, 2 not a folder of pairs.
+    Exit codes: 0 all good, 1 an item is not or there is none, 2 not a folder of pairs.
     """
     from dataclasses import asdict
 
@@ -131,8 +135,13 @@ def check(
         print(plain(json.dumps(asdict(found), indent=2, ensure_ascii=False)))
     else:
         for problem in found.problems:
-            print(plain(str(problem)))
+            print(_line(str(problem)))
         good = ", ".join(f"{n} {what}" for what, n in found.counts.items()) or "none"
         print(f"{found.items} items; good: {good}; {len(found.problems)} problems")
-    if found.problems or not found.items:
+    if found.problems:
         raise typer.Exit(1)
+
+
+def _line(text: str) -> str:
+    """Names of files from elsewhere can hold anything, line ends too."""
+    return plain(" ".join(text.split()))

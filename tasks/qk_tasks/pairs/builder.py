@@ -6,39 +6,37 @@ so any number of workers, and any number of interruptions, make the same bytes. 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qk_bench.errors import QKBenchError, UsageError
+from qk_bench.errors import UsageError
 from qk_bench.images import ImageProblemError, encode_mask_png, encode_png
 from qk_bench.records import pixels_digest
-from qk_bench.store import writing
+from qk_bench.store import take_lock, writing
 from qk_tasks.masks import MaskProblemError
 from qk_tasks.pairs import coco, openimages
-from qk_tasks.pairs.annotations import Annotations, Entry, Problem, read_marked, read_photo
+from qk_tasks.pairs.annotations import Annotations, Entry, Mark, Problem, read_marked, read_photo
 from qk_tasks.pairs.card import data_card
 from qk_tasks.pairs.duplicates import SPLITS, fingerprint, groups, leaked, split_of
 from qk_tasks.pairs.edits import RejectedError
 from qk_tasks.pairs.formats import Format, Row, damaged, join_imagefolder, write_shard
+from qk_tasks.pairs.jobs import kept, parallel, put
 from qk_tasks.pairs.pairing import TASKS, Instance, Pair, pairs, square
 
-FORMAT, VERSION = "qk-bench pairs", "1"
-DESCRIPTION, PROBLEMS = "dataset.json", "problems.jsonl"
+FORMAT, VERSION = "qk-bench pairs", "2"
+DESCRIPTION, PROBLEMS, PLAN = "dataset.json", "problems.jsonl", "plan.json"
 LAYOUTS: dict[str, Callable[[Path], Annotations]] = {"coco-edits": coco.read, "openimages": openimages.read}
 CHUNK = 256  # photographs fingerprinted together
 
@@ -80,6 +78,7 @@ class Built:
     pairs: int
     problems: int
     fresh: bool  # false: it was there already
+    reason: str  # the most frequent one why there is no pair of something; empty where there is none
 
 
 def build(
@@ -88,44 +87,72 @@ def build(
     """Build a data set, or go on with one that was interrupted.
 
     Raises:
-        UsageError: The source is not in the layout, an option makes no sense, or `out` holds something else.
+        UsageError: The source is not in the layout, an option makes no sense, `out` holds something else, or another
+            build is at work in it.
     """
     note = note or (lambda text: print(text, file=sys.stderr))
     _check_options(options)
     found = LAYOUTS[options.layout](source)
     entries = sorted(found.entries, key=lambda entry: entry.id)[: options.limit]
     plan = {**asdict(options), "version": VERSION, "annotations": _digest(entries, found.problems)}
+    if built := _finished(out, plan):
+        return built
     work = out / ".work"
-    if (out / DESCRIPTION).is_file():
+    with writing(out):
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"{out} is not a folder", "name another --out")
+        if not (work / PLAN).is_file() and out.exists() and any(entry != work for entry in out.iterdir()):
+            raise UsageError(f"{out} holds something that is not a data set of pairs", "name another --out")
+        work.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(work / "lock", out, "build")
+        try:
+            return _write(found, entries, out, options, plan, workers, note)
+        finally:
+            os.close(lock)
+
+
+def _finished(out: Path, plan: dict[str, Any]) -> Built | None:
+    """The data set of a plan that is in a folder already; None where none was finished.
+
+    Raises:
+        UsageError: It is another one, or is damaged.
+    """
+    if not (out / DESCRIPTION).is_file():
+        return None
+    try:
         held = json.loads((out / DESCRIPTION).read_bytes())
-        if held.get("plan") == json.loads(json.dumps(plan)):
-            for fault in damaged(out, options.form, held["shards"], thorough=False):
-                raise UsageError(f"{out / fault}", "delete the folder, or name another --out, and build it again")
-            return Built(held["pairs"], held["problems"], fresh=False)
+    except ValueError:
+        held = None
+    if not isinstance(held, dict) or held.get("plan") != json.loads(json.dumps(plan)):
         raise UsageError(
             f"{out} holds another data set, or its input has changed since", "name another --out, or delete it"
         )
-    if out.exists() and any(out.iterdir()) and not (work / "plan.json").is_file():
-        raise UsageError(f"{out} holds something that is not a data set of pairs", "name another --out")
-    with writing(out):
-        work.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(plan, indent=1)
-        if (work / "plan.json").is_file() and (work / "plan.json").read_text() != text:
-            raise UsageError(
-                f"{out} holds the beginning of another data set, or its input has changed since",
-                "name another --out, or delete it",
-            )
-        _put(work / "plan.json", text)
-        note(f"{len(entries)} photographs, {len(found.problems)} problems in the annotations")
-        problems = list(found.problems)
-        prints = _fingerprints(entries, work, workers, problems, note)
-        shards, removed = _plan(entries, prints, options, out)
-        reports = []
-        for report in _parallel(_build_shard, shards, workers):
-            reports.append(report)
-            note(f"shard {report['name']}: {report['pairs']} pairs ({len(reports)} of {len(shards)})")
-        problems += [Problem(*row) for report in reports for row in report["problems"]]
-        return _finish(out, options, plan, shards, reports, problems, removed, len(entries))
+    for fault in damaged(out, plan["form"], held["shards"], thorough=False):
+        raise UsageError(f"{out / fault}", "delete the folder, or name another --out, and build it again")
+    return _built(held, fresh=False)
+
+
+def _write(
+    found: Annotations, entries: Sequence[Entry], out: Path, options: Options, plan: dict[str, Any], workers: int,
+    note: Callable[[str], None],
+) -> Built:  # fmt: skip
+    work, text = out / ".work", json.dumps(plan, indent=1)
+    if (work / PLAN).is_file() and (work / PLAN).read_text() != text:
+        raise UsageError(
+            f"{out} holds the beginning of another data set, or its input has changed since",
+            "name another --out, or delete it",
+        )
+    put(work / PLAN, text)
+    note(f"{len(entries)} photographs, {len(found.problems)} problems in the annotations")
+    problems = list(found.problems)
+    prints = _fingerprints(entries, work, options.resolution, workers, problems, note)
+    shards, removed = _plan(entries, prints, options, out)
+    reports = []
+    for report in parallel(_build_shard, shards, workers):
+        reports.append(report)
+        note(f"shard {report['name']}: {report['pairs']} pairs ({len(reports)} of {len(shards)})")
+    problems += [Problem(*row) for report in reports for row in report["problems"]]
+    return _finish(out, options, plan, shards, reports, problems, removed, len(entries))
 
 
 def _check_options(options: Options) -> None:
@@ -133,8 +160,9 @@ def _check_options(options: Options) -> None:
         raise UsageError(f"there is no builder {options.layout!r}", f"there are: {', '.join(LAYOUTS)}")
     if not 64 <= options.resolution <= 2048:
         raise UsageError(f"--resolution {options.resolution} is not within 64 to 2048 pixels")
-    if len(options.shares) != 3 or min(options.shares) < 0 or abs(sum(options.shares) - 1) > 1e-6:
-        raise UsageError(f"--shares {options.shares} are not three shares that sum to 1", "such as 0.8,0.1,0.1")
+    shares = options.shares
+    if len(shares) != 3 or not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:  # nor NaN
+        raise UsageError(f"--shares {shares} are not three shares that sum to 1", "such as 0.8,0.1,0.1")
 
 
 def _digest(entries: Sequence[Entry], problems: Sequence[Problem]) -> str:
@@ -155,71 +183,67 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _parallel(work: Callable[[Any], dict[str, Any]], jobs: Sequence[Any], workers: int) -> Iterator[dict[str, Any]]:
-    """Results in the order of the jobs."""
-    if workers == 1 or len(jobs) < 2:
-        yield from map(work, jobs)
-        return
-    quiet: dict[str, Any] = {
-        "initializer": signal.signal,
-        "initargs": (signal.SIGINT, signal.SIG_DFL),
-    }  # Ctrl-C ends workers silently
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), **quiet) as pool:
-        try:
-            yield from pool.map(work, jobs)
-        except BrokenProcessPool:
-            raise QKBenchError(
-                "a worker process was killed, perhaps for want of memory",
-                "name fewer --workers; the same command goes on where this one stopped",
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _put(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 # Fingerprints
 
 
 def _fingerprints(
-    entries: Sequence[Entry], work: Path, workers: int, problems: list[Problem], note: Callable[[str], None]
-) -> dict[str, int]:
+    entries: Sequence[Entry], work: Path, resolution: int, workers: int, problems: list[Problem],
+    note: Callable[[str], None],
+) -> dict[str, list[int]]:  # fmt: skip
     """Fingerprints of all photographs that can be read; the others become problems."""
-    jobs = [(work / f"prints-{k:05d}.json", tuple(entries[k : k + CHUNK])) for k in range(0, len(entries), CHUNK)]
-    prints: dict[str, int] = {}
-    for done in _parallel(_print_chunk, jobs, workers):
-        prints |= {id: int(value, 16) for id, value in done["prints"].items()}
+    jobs = [
+        (work / f"prints-{k:05d}.json", resolution, tuple(entries[k : k + CHUNK]))
+        for k in range(0, len(entries), CHUNK)
+    ]
+    prints: dict[str, list[int]] = {}
+    for done in parallel(_print_chunk, jobs, workers):
+        prints |= {id: [int(value, 16) for value in values] for id, values in done["prints"].items()}
         problems += [Problem(*row) for row in done["problems"]]
     note(f"{len(prints)} photographs can be read")
     return prints
 
 
-def _print_chunk(job: tuple[Path, tuple[Entry, ...]]) -> dict[str, Any]:
-    path, entries = job
-    if path.is_file():
-        done: dict[str, Any] = json.loads(path.read_bytes())
+def _print_chunk(job: tuple[Path, int, tuple[Entry, ...]]) -> dict[str, Any]:
+    path, resolution, entries = job
+    if done := kept(path):
         return done
     prints, problems = {}, []
     for entry in entries:
         try:
-            prints[entry.id] = f"{fingerprint(read_photo(entry)):032x}"
+            prints[entry.id] = [f"{value:032x}" for value in _prints_of(entry, resolution)]
         except ImageProblemError as error:
             problems.append((entry.file, f"image {entry.id}", str(error)))
     done = {"prints": prints, "problems": problems}
-    _put(path, json.dumps(done))
+    put(path, json.dumps(done))
     return done
+
+
+def _prints_of(entry: Entry, resolution: int) -> list[int]:
+    """Of the whole photograph and of the square that is stored: another photograph can be a duplicate of either."""
+    pixels = read_photo(entry)
+    prints = {fingerprint(pixels)}
+    instances, _ = _instances(entry, pixels)
+    with contextlib.suppress(RejectedError):
+        prints.add(fingerprint(square(pixels, instances, resolution)[0]))
+    return sorted(prints)
+
+
+def _instances(entry: Entry, pixels: NDArray[np.uint8]) -> tuple[list[Instance], list[tuple[Mark, str]]]:
+    """The objects of a photograph, and what is wrong with the masks of the others."""
+    instances, broken = [], []
+    for mark in entry.marks:
+        try:
+            instances.append(Instance(mark.id, mark.name, read_marked(mark, *pixels.shape[:2]), mark.crowd))
+        except MaskProblemError as error:
+            broken.append((mark, str(error)))
+    return instances, broken
 
 
 # Shards
 
 
 def _plan(
-    entries: Sequence[Entry], prints: dict[str, int], options: Options, out: Path
+    entries: Sequence[Entry], prints: dict[str, list[int]], options: Options, out: Path
 ) -> tuple[list[Shard], Counter[str]]:
     """The shards, and how many photographs were left out of each split as near-duplicates."""
     split = {entry.id: split_of(entry.id, options.seed, options.shares) for entry in entries}
@@ -236,11 +260,10 @@ def _plan(
 
 
 def _build_shard(shard: Shard) -> dict[str, Any]:
-    """Write one shard and its report; the report of one that is there already is read."""
+    """Write one shard and its report; the report of one that is there already, and whole, is read."""
     path = shard.out / ".work" / f"{shard.name}.report.json"
-    if path.is_file():
-        report: dict[str, Any] = json.loads(path.read_bytes())
-        return report
+    if (done := kept(path)) and _size(shard.out / done["file"]) == done["bytes"]:
+        return done
     counts: Counter[str] = Counter()
     rejections: Counter[str] = Counter()
     licences: Counter[str] = Counter()
@@ -260,7 +283,7 @@ def _build_shard(shard: Shard) -> dict[str, Any]:
         "pairs": counts.total(), "counts": dict(counts), "rejections": dict(rejections), "licences": dict(licences),
         "problems": problems, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "bytes": file.stat().st_size,
     }  # fmt: skip
-    _put(path, json.dumps(report))
+    put(path, json.dumps(report))
     return report
 
 
@@ -272,27 +295,21 @@ def _pairs_of(
     except ImageProblemError as error:  # it was readable a moment ago
         problems.append((entry.file, f"image {entry.id}", str(error)))
         return
-    instances = []
-    broken: set[str] = set()  # kinds that have one
-    for mark in entry.marks:
-        try:
-            mask = read_marked(mark, *pixels.shape[:2])
-            instances.append(Instance(mark.id, mark.name, mask, mark.crowd))
-        except MaskProblemError as error:
-            broken.add(mark.name)
-            problems.append((mark.file, f"annotation {mark.id} of image {entry.id}", str(error)))
+    instances, broken = _instances(entry, pixels)
+    problems += [(mark.file, f"annotation {mark.id} of image {entry.id}", what) for mark, what in broken]
     if not instances:
         rejections["photograph: no usable object"] += 1
         return
     try:
-        image, kept, dropped = square(pixels, instances, options.resolution)
+        image, inside, dropped = square(pixels, instances, options.resolution)
     except RejectedError as error:
         rejections[f"photograph: {error}"] += 1
         return
-    for instance in kept:
-        if instance.name in broken:  # "the dog" may be the one whose mask is lost
+    incomplete = {mark.name for mark, _ in broken}
+    for instance in inside:
+        if instance.name in incomplete:  # "the dog" may be the one whose mask is lost
             dropped.setdefault(instance.id, "another of its kind has a broken mask")
-    for result in pairs(entry.id, image, kept, dropped, options.seed):
+    for result in pairs(entry.id, image, inside, dropped, options.seed):
         if isinstance(result, Pair):
             yield result
         else:
@@ -345,8 +362,15 @@ def _finish(
     lines = "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in problems)
     (out / PROBLEMS).write_text(lines, encoding="utf-8")
     (out / "README.md").write_text(data_card(description), encoding="utf-8")
-    _put(out / DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+    put(out / DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False) + "\n")
     for leftover in out.rglob("*.tmp"):  # of workers that were killed
         leftover.unlink()
     shutil.rmtree(out / ".work")
-    return Built(total, len(problems), fresh=True)
+    return _built(description, fresh=True)
+
+
+def _built(description: dict[str, Any], *, fresh: bool) -> Built:
+    reason = ""
+    for what, count in Counter(description["rejections"]).most_common(1):
+        reason = f"{what} ({count} time{'s' if count > 1 else ''})"
+    return Built(description["pairs"], description["problems"], fresh, reason)

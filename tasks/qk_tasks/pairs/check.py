@@ -13,7 +13,7 @@ from qk_tasks.pairs import reader, verifier
 from qk_tasks.pairs.annotations import Problem
 from qk_tasks.pairs.duplicates import fingerprint, groups
 from qk_tasks.pairs.formats import damaged
-from qk_tasks.pairs.reader import Item, ItemProblemError
+from qk_tasks.pairs.reader import Dataset, Item, ItemProblemError
 
 
 @dataclass(frozen=True)
@@ -35,33 +35,42 @@ def check(folder: Path) -> Checked:
     problems = list(dataset.problems)
     counts: Counter[str] = Counter()
     seen: dict[str, str] = {}
-    prints: dict[str, int] = {}
+    prints: dict[str, set[int]] = defaultdict(set)  # by cluster
     splits: dict[str, set[str]] = defaultdict(set)
     for index, item in enumerate(dataset.items):
-        faults = list(_faults(item, index, dataset.name, seen, prints, splits))
+        faults = list(_faults(item, index, dataset, seen, prints, splits))
         problems += [Problem(item.where, item.id or "item", fault) for fault in faults]
         if not faults:
             counts[f"{item.split} {item.operation}"] += 1
     problems += _leaks(prints, splits)
     problems += _changed(folder, {problem.file for problem in dataset.problems})
+    if not dataset.items and not problems:
+        problems.append(Problem(folder.absolute().name, "data set", "is empty"))
     return Checked(len(dataset.items), dict(sorted(counts.items())), problems)
 
 
 def _faults(
-    item: Item, index: int, name: str, seen: dict[str, str], prints: dict[str, int], splits: dict[str, set[str]]
+    item: Item,
+    index: int,
+    dataset: Dataset,
+    seen: dict[str, str],
+    prints: dict[str, set[int]],
+    splits: dict[str, set[str]],
 ) -> Iterator[str]:
     if item.id in seen:
         yield f"id {item.id!r} is there twice, first at {seen[item.id]}"
     seen.setdefault(item.id, item.where)
     try:
-        sample = reader.to_sample(item, name, "1", index)
+        sample = reader.to_sample(item, dataset.name, "1", index)
     except ItemProblemError as error:
         yield str(error)
         return
     assert sample.source is not None and sample.target is not None
     splits[sample.cluster].add(item.split)
-    if sample.cluster not in prints:
-        prints[sample.cluster] = fingerprint(sample.source)
+    inverse = (
+        dataset.built and item.operation == "insert"
+    )  # its target is the photograph, which is what a build compares
+    prints[sample.cluster].add(fingerprint(sample.target if inverse else sample.source))
     view = verifier.look(sample, sample.target)
     if reason := verifier.judge(view, sample):
         yield f"the target fails its own verification: {reason}"
@@ -84,7 +93,7 @@ def _changed(folder: Path, named: set[str]) -> Iterator[Problem]:
         yield Problem(path.name, "file", f"does not describe a build: {one_line(error)}")
 
 
-def _leaks(prints: dict[str, int], splits: dict[str, set[str]]) -> Iterator[Problem]:
+def _leaks(prints: dict[str, set[int]], splits: dict[str, set[str]]) -> Iterator[Problem]:
     for cluster, names in sorted(splits.items()):
         if len(names) > 1:
             yield Problem("splits", cluster, f"the photograph is in several splits: {', '.join(sorted(names))}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -40,12 +40,17 @@ def fingerprint(pixels: Image) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def groups(prints: Mapping[str, int]) -> dict[str, str]:
-    """For each photograph that has near-duplicates, the one that stands for its group (the least id)."""
-    bands: dict[tuple[int, int], list[str]] = defaultdict(list)
+def groups(prints: Mapping[str, Iterable[int]]) -> dict[str, str]:
+    """For each photograph that has near-duplicates, the one that stands for its group (the least id).
+
+    Args:
+        prints: The fingerprints of each photograph; two photographs are near-duplicates if any two of theirs are near.
+    """
+    bands: dict[tuple[int, int], list[tuple[str, int]]] = defaultdict(list)
     for photo in sorted(prints):
-        for band in range(8):
-            bands[band, prints[photo] >> (16 * band) & 0xFFFF].append(photo)
+        for value in prints[photo]:
+            for band in range(8):
+                bands[band, value >> (16 * band) & 0xFFFF].append((photo, value))
     parent: dict[str, str] = {}
 
     def root(photo: str) -> str:
@@ -57,12 +62,13 @@ def groups(prints: Mapping[str, int]) -> dict[str, str]:
     for members in bands.values():
         if len(members) < 2:
             continue
-        words = np.array([[prints[m] >> 64, prints[m] & (2**64 - 1)] for m in members], dtype=np.uint64)
+        words = np.array([[value >> 64, value & (2**64 - 1)] for _, value in members], dtype=np.uint64)
         for i in range(len(members) - 1):
             apart = np.bitwise_count(words[i + 1 :] ^ words[i]).sum(axis=1)
             for j in np.flatnonzero(apart <= NEAR) + i + 1:
-                a, b = sorted((root(members[i]), root(members[int(j)])))
-                parent[b] = a
+                a, b = sorted((root(members[i][0]), root(members[int(j)][0])))
+                if a != b:
+                    parent[b] = a
     linked = set(parent) | {root(photo) for photo in parent}
     return {photo: root(photo) for photo in prints if photo in linked}
 

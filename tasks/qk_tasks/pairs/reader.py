@@ -25,6 +25,7 @@ from qk_bench.records import RegionQuery, Sample
 from qk_bench.text import is_unicode
 from qk_tasks.masks import MaskProblemError, from_array
 from qk_tasks.pairs.annotations import Problem, inside
+from qk_tasks.pairs.duplicates import SPLITS
 from qk_tasks.pairs.formats import IMAGES, LOADER_SPLITS
 from qk_tasks.pairs.pairing import TASKS
 from qk_tasks.pairs.vision import Bool, Image, changed, shrink, shrink_mask
@@ -33,7 +34,7 @@ from qk_tasks.scenes.suite import region_query
 MAX_FILE = 256 * 2**20  # bytes of one image file
 ALL_TASKS = {**TASKS, "edit": "editing"}
 """Task by operation; `edit` is an edit of any other kind, judged by its closeness to the target."""
-_SPLITS = {loader: split for split, loader in LOADER_SPLITS.items()}
+_SPLITS = {split: split for split in SPLITS} | {loader: split for split, loader in LOADER_SPLITS.items()}
 
 
 class ItemProblemError(ValueError):
@@ -55,14 +56,18 @@ class Item:
 
     @property
     def split(self) -> str:
-        """train, val or test; test where it does not say."""
-        split = str(self.row.get("split") or "test")
+        """train, val or test, unless it names another; test where it names none."""
+        split = self._word("split", "test")
         return _SPLITS.get(split, split)
 
     @property
     def operation(self) -> str:
         """What kind of edit it is; `edit` where it does not say."""
-        return str(self.row.get("operation") or "edit")
+        return self._word("operation", "edit")
+
+    def _word(self, field: str, default: str) -> str:
+        value = self.row.get(field)
+        return default if value in (None, "") else str(value)[:80]
 
 
 @dataclass(frozen=True)
@@ -89,16 +94,16 @@ def read(folder: Path) -> Dataset:
     lists = [p for p in (folder / "metadata.jsonl", *sorted(folder.glob("*/metadata.jsonl"))) if p.is_file()]
     kinds = [(tables, _parquet), (tars, _tar), (lists, _lines)]
     there = [(files, reader) for files, reader in kinds if files]
-    if len(there) != 1:
+    described = folder / "dataset.json"
+    if len(there) > 1 or not (there or described.is_file()):
         what = "several forms of data set" if there else "no data/*.parquet, no *.tar and no metadata.jsonl"
         raise UsageError(
             f"{folder} has {what}", "qkbench data build makes one; docs/own-dataset.md says how to make your own"
         )
-    files, reader = there[0]
     items: list[Item] = []
     problems: list[Problem] = []
     h = hashlib.sha256()
-    for path in files:
+    for path, reader in ((path, reader) for files, reader in there for path in files):
         name = str(path.relative_to(folder))
         for found in reader(path, name, folder):
             if isinstance(found, Problem):
@@ -106,7 +111,6 @@ def read(folder: Path) -> Dataset:
             else:
                 items.append(found)
                 h.update(json.dumps(found.row, sort_keys=True, default=str).encode())
-    described = folder / "dataset.json"
     try:
         name = str(json.loads(described.read_bytes())["name"]) if described.is_file() else folder.absolute().name
         h.update(described.read_bytes() if described.is_file() else b"")
@@ -165,18 +169,26 @@ def _parquet(path: Path, name: str, folder: Path) -> Iterator[Item | Problem]:
         file = pq.ParquetFile(path)
         columns = file.schema_arrow.names
         text = [column for column in columns if column not in IMAGES]
-        groups = file.metadata.num_row_groups
-        tables = [file.read_row_group(k, columns=text).to_pylist() for k in range(groups)]
     except Exception as error:  # pyarrow raises ArrowInvalid, OSError, …
         yield Problem(name, "file", f"is not readable Parquet: {one_line(error)}")
         return
-    for group, rows in enumerate(tables):
+    for group in range(file.metadata.num_row_groups):
+        try:
+            rows = file.read_row_group(group, columns=text).to_pylist()
+        except Exception as error:
+            yield Problem(name, f"group {group}", f"its rows cannot be read: {one_line(error)}")
+            continue
         for number, row in enumerate(rows):
 
             def load(image: str, group: int = group, number: int = number) -> bytes | None:
                 if image not in columns:
                     return None
-                cell = _row_group(str(path), group)[image][number].as_py()
+                try:
+                    cell = _row_group(str(path), group)[image][number].as_py()
+                except Exception as error:  # a damaged page
+                    raise ItemProblemError(
+                        f"{image}: cannot be read from the Parquet file: {one_line(error)}"
+                    ) from None
                 data = cell.get("bytes") if isinstance(cell, dict) else cell
                 return data if isinstance(data, bytes) else None
 
@@ -193,17 +205,26 @@ def _row_group(path: str, group: int) -> Any:
 
 def _tar(path: Path, name: str, folder: Path) -> Iterator[Item | Problem]:
     found: dict[str, dict[str, tuple[int, int]]] = {}
+    twice: dict[str, str] = {}  # a suffix that is, by key
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                key, _, suffix = member.name.partition(".")
-                if member.isreg():
-                    found.setdefault(key, {})[suffix] = (member.offset_data, member.size)
+                if not member.isreg():
+                    continue
+                parent, slash, base = member.name.removeprefix("./").rpartition("/")
+                stem, _, suffix = base.partition(".")
+                key = f"{parent}{slash}{stem}"
+                members = found.setdefault(key, {})
+                if suffix in members:
+                    twice.setdefault(key, suffix)
+                members[suffix] = (member.offset_data, member.size)
     except tarfile.TarError as error:
-        yield Problem(name, "file", f"is not a readable tar: {one_line(error)}")
-        return
+        yield Problem(name, "file", f"is not a readable tar: {one_line(error)}")  # what came before is used
     with path.open("rb") as file:
         for key, members in found.items():
+            if key in twice:
+                yield Problem(name, key, f"its .{twice[key]} member is there twice: each sample needs a key of its own")
+                continue
 
             def load(image: str, members: dict[str, tuple[int, int]] = members) -> bytes | None:
                 place = members.get(f"{image}.png")
@@ -228,12 +249,24 @@ def _tar(path: Path, name: str, folder: Path) -> Iterator[Item | Problem]:
 # From an item to a sample
 
 
+def check_words(item: Item) -> None:
+    """Hold an item's split and operation to those that there are.
+
+    Raises:
+        ItemProblemError: One is another.
+    """
+    for name, value, known in (("split", item.split, SPLITS), ("operation", item.operation, ALL_TASKS)):
+        if value not in known:
+            raise ItemProblemError(f"{name} {value!r} is not one of {', '.join(known)}")
+
+
 def to_sample(item: Item, suite: str, version: str, index: int, resolution: int | None = None) -> Sample:
     """An item as a sample, at its own size or resized so that its longer side has `resolution` pixels.
 
     Raises:
         ItemProblemError: A field or an image is missing or wrong.
     """
+    check_words(item)
     source, target = _picture(item, "source"), _picture(item, "target")
     height, width = source.shape[:2]
     if target.shape != source.shape:
@@ -263,8 +296,6 @@ def to_sample(item: Item, suite: str, version: str, index: int, resolution: int 
     instruction = text["instruction"]
     if not isinstance(instruction, str) or not instruction.strip():
         raise ItemProblemError("field `instruction` is missing")
-    if item.operation not in ALL_TASKS:
-        raise ItemProblemError(f"operation {item.operation!r} is not one of {', '.join(ALL_TASKS)}")
     moved = None
     if item.operation == "move":
         if not all(isinstance(item.row.get(k), int | float) and abs(item.row[k]) <= 1 for k in ("dx", "dy")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from qk_bench.errors import UsageError
 from qk_bench.interfaces import Suite, Task
 from qk_bench.records import Sample, Verdict, pixels_digest
 from qk_tasks.pairs import reader
+from qk_tasks.pairs.duplicates import SPLITS
 from qk_tasks.pairs.reader import ALL_TASKS, Dataset, Item, ItemProblemError
 from qk_tasks.pairs.verifier import verify
 
@@ -27,23 +28,44 @@ DESCRIPTIONS = {
 
 
 class PairTask(Task):
-    """The pairs of one operation."""
+    """The pairs of one operation.
+
+    Args:
+        suite: The suite's name.
+        operation: What is done in them.
+        items: The pairs by split.
+        read: Whether their images have been read and are good.
+    """
 
     version = VERSION
 
-    def __init__(self, suite: str, operation: str, items: Mapping[str, list[Item]]) -> None:
+    def __init__(self, suite: str, operation: str, items: Mapping[str, list[Item]], *, read: bool) -> None:
         self.suite, self.name = suite, ALL_TASKS[operation]
         self.operations = (operation,)
         self.description = DESCRIPTIONS[self.name]
-        self._items = items
+        self._items, self._read = items, read
         self.splits = tuple(items)
 
     def size(self, split: str) -> int | None:
         """Number of pairs in a split."""
         return len(self._items[split])
 
+    def unusable(self, split: str, indices: Iterable[int], resolution: int) -> dict[int, str]:
+        """Pairs that were damaged after they were built."""
+        found: dict[int, str] = {}
+        for index in () if self._read else indices:
+            try:
+                self.sample(split, index, resolution)
+            except UsageError as error:
+                found[index] = error.message
+        return found
+
     def sample(self, split: str, index: int, resolution: int) -> Sample:
-        """The pair at an index, its longer side brought to `resolution` pixels."""
+        """The pair at an index, its longer side brought to `resolution` pixels.
+
+        Raises:
+            UsageError: It cannot be read.
+        """
         item = self._items[split][index]
         try:
             return reader.to_sample(item, self.suite, VERSION, index, resolution)
@@ -59,7 +81,7 @@ class DatasetSuite(Suite):
     """The pairs of a folder that `qkbench data build` wrote, or that you made yourself (docs/own-dataset.md).
 
     Items that cannot be used are left out and named in `problems`. Every item of a folder made by hand is read for
-    that; the builder has looked at its own, of which only the rows are.
+    that; the builder has looked at its own, of which only the rows are, and the images of a run's samples.
 
     Raises:
         UsageError: It is no folder of pairs, or no pair in it can be used.
@@ -86,29 +108,31 @@ class DatasetSuite(Suite):
             raise UsageError(
                 f"{folder} holds no pair that can be used{why}", "docs/own-dataset.md says what a pair needs"
             )
-        order = {split: number for number, split in enumerate(("train", "val", "test"))}
         self.tasks = {
             ALL_TASKS[operation]: PairTask(
-                self.name, operation, {s: splits[s] for s in sorted(splits, key=lambda s: (order.get(s, 3), s))}
+                self.name,
+                operation,
+                {split: splits[split] for split in sorted(splits, key=SPLITS.index)},
+                read=not self._dataset.built,
             )
             for operation, splits in sorted(by_task.items(), key=lambda kv: list(ALL_TASKS).index(kv[0]))
         }
 
     def _problem(self, item: Item, seen: set[str]) -> str:
         """Why an item cannot be used; empty where it can."""
-        if item.operation not in ALL_TASKS:
-            return f"operation {item.operation!r} is not one of {', '.join(ALL_TASKS)}"
         if item.id in seen:
             return "the id is there twice; the first one counts"
-        if not self._dataset.built:
-            try:
-                sample = reader.to_sample(item, self.name, VERSION, 0)
-            except ItemProblemError as error:
-                return str(error)
-            assert sample.source is not None and sample.target is not None
-            assert sample.edit_mask is not None and sample.region is not None
-            for pixels in (sample.source, sample.target, sample.edit_mask, sample.region.mask):
-                self._content.update(pixels_digest(pixels).encode())
+        try:
+            if self._dataset.built:
+                reader.check_words(item)
+                return ""
+            sample = reader.to_sample(item, self.name, VERSION, 0)
+        except ItemProblemError as error:
+            return str(error)
+        assert sample.source is not None and sample.target is not None
+        assert sample.edit_mask is not None and sample.region is not None
+        for pixels in (sample.source, sample.target, sample.edit_mask, sample.region.mask):
+            self._content.update(pixels_digest(pixels).encode())
         return ""
 
     def digest(self) -> str:

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from harness import Cli
 from PIL import Image
+from qk_tasks.masks import encode_rle
 from qk_tasks.pairs import reader, verifier
 from qk_tasks.pairs.builder import Options, build
 from qk_tasks.pairs.check import check
+from qk_tasks.pairs.pairing import Instance, square
 from qk_tasks.pairs.suite import DatasetSuite
 
 from qk_bench.errors import UsageError
@@ -116,6 +118,32 @@ def test_near_duplicates_never_lie_in_two_splits(tmp_path: Path) -> None:
     removed = json.loads((tmp_path / "out" / "dataset.json").read_text())["near_duplicates_removed"]
     assert sum(removed.values()) > 0
     assert not check(tmp_path / "out").problems
+
+
+def test_the_square_of_a_photograph_never_lies_in_another_split(tmp_path: Path) -> None:
+    coco = coco_folder.make(tmp_path / "coco", 6, 240, 160)
+    path = coco / "annotations" / "instances_val2017.json"
+    data = json.loads(path.read_text())
+    for number in range(6):  # the square that is cut from each, as a photograph of its own
+        pixels = coco_folder.photograph(number, 240, 160)
+        found = coco_folder.objects(pixels, number)
+        instances = [Instance(str(category), "", mask) for category, mask, _ in found]
+        image, kept, _ = square(pixels, instances, 160)
+        name = f"square{number}.jpg"
+        Image.fromarray(image).save(coco / "val2017" / name, quality=95)
+        data["images"].append({"id": 50 + number, "file_name": name, "width": 160, "height": 160})
+        for instance in kept:
+            mark = {"id": len(data["annotations"]) + 1, "image_id": 50 + number, "category_id": int(instance.id)}
+            counts = encode_rle(instance.mask)
+            data["annotations"].append({**mark, "segmentation": {"size": [160, 160], "counts": counts}})
+    path.write_text(json.dumps(data))
+    options = replace(OPTIONS, shares=(0.4, 0.3, 0.3))
+    build(coco, tmp_path / "out", options, note=quiet)
+    assert not check(tmp_path / "out").problems
+    described = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert sum(described["near_duplicates_removed"].values()) >= 2 and described["pairs"] > 20
+    build(coco, tmp_path / "again", options, workers=2, note=quiet)
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")
 
 
 def test_each_bad_item_is_named_and_the_rest_is_built(cli: Cli, tmp_path: Path) -> None:
@@ -331,6 +359,8 @@ def test_check_names_every_bad_item_and_a_run_leaves_them_out(tmp_path: Path, cl
         "changed pixels lie outside of edit_mask": {"id": "h", "edit_mask_file_name": "images/none.png"},
         "nothing of region_mask changes": {"id": "l", "region_mask_file_name": "images/elsewhere.png"},
         "operation 'paint' is not one of": {"id": "i", "operation": "paint"},
+        "split 'tset' is not one of train, val, test": {"id": "n", "split": "tset"},
+        "split \"['x']\" is not one of": {"id": "o", "split": ["x"]},
         "not safe as a file name": {"id": "../j"},
         "`target_file_name` (Parquet: `target`) is missing": {"id": "k", "target_file_name": None},
     }
@@ -341,13 +371,13 @@ def test_check_names_every_bad_item_and_a_run_leaves_them_out(tmp_path: Path, cl
         file.write(json.dumps({**good, "id": "m", "instruction": "half of a pair \ud800"}) + "\n")
     code, out, err = cli("data", "check", folder)
     assert code == 1 and "Traceback" not in err
-    for words in (*bad, "line 17: is not a JSON object", "line 18: is not a JSON object", "half of a surrogate pair"):
+    for words in (*bad, "line 19: is not a JSON object", "line 20: is not a JSON object", "half of a surrogate pair"):
         assert words in out, words
-    assert "16 items; good: 3 test edit; 15 problems" in out
+    assert "18 items; good: 3 test edit; 17 problems" in out
     words = ("run", "--task", f"dataset:{folder}", "--model", "oracle", "--metric", "success", "--no-page")
     code, out, err = cli(*words, "--resolution", 128, "--out", tmp_path / "run")
     assert code == 5, err  # the three good ones are judged
-    assert err.count("left out: ") == 15 and "images/gone.png" in err
+    assert err.count("left out: ") == 17 and "images/gone.png" in err
     import pyarrow.parquet as pq
 
     assert len(pq.read_table(tmp_path / "run" / "scores.parquet")) == 3

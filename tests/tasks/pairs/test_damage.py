@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from harness import Cli
 from qk_tasks.pairs import reader, verifier
@@ -50,6 +53,58 @@ def test_a_shard_that_is_gone_or_changed_is_named(form: Format, coco: Path, tmp_
     assert changed != whole
     (out / name).write_bytes(changed)
     assert [str(problem) for problem in check(out).problems] == [f"{name}: file: is not what the build wrote"]
+
+
+def test_a_damaged_page_of_parquet_costs_the_items_in_it_alone(coco: Path, tmp_path: Path, cli: Cli) -> None:
+    build(coco, tmp_path / "pairs", options(), note=lambda _: None)
+    path = tmp_path / "pairs" / FILES["parquet"]
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    column = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == "target.bytes")
+    data = bytearray(path.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    data[start : start + 40] = bytes(40)
+    path.write_bytes(data)
+    code, out, err = cli("data", "check", tmp_path / "pairs")
+    assert code == 1 and "Traceback" not in err
+    assert out.count("cannot be read from the Parquet file") == group.num_rows == 16
+    assert f"{FILES['parquet']}: row 3 of group 0: " in out
+    for described in (True, False):  # as built, and as if by hand
+        if not described:
+            (tmp_path / "pairs" / "dataset.json").unlink()
+        words = ("run", "--task", f"dataset:{tmp_path / 'pairs'}", "--model", "oracle", "--metric", "success")
+        code, out, err = cli(*words, "--resolution", 64, "--no-page", "--out", tmp_path / f"run{described}")
+        assert code == 5, err
+        assert "row 3 of group 0" in err and "Traceback" not in err
+        assert set(pq.read_table(tmp_path / f"run{described}" / "scores.parquet")["value"].to_pylist()) == {1.0}
+
+
+def test_a_tar_that_is_cut_short_keeps_the_samples_before_the_cut(coco: Path, tmp_path: Path) -> None:
+    build(coco, tmp_path / "pairs", options("webdataset"), note=lambda _: None)
+    items = len(reader.read(tmp_path / "pairs").items)
+    path = tmp_path / "pairs" / FILES["webdataset"]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found = check(tmp_path / "pairs")
+    said = [str(problem) for problem in found.problems]
+    assert said[0].startswith(f"{FILES['webdataset']}: file: is not a readable tar: ")
+    assert items > sum(found.counts.values()) > items // 2
+    assert len(said) <= 2  # the file, and the sample that was cut
+
+
+def test_two_samples_under_one_key_of_a_tar_are_told(coco: Path, tmp_path: Path) -> None:
+    build(coco, tmp_path / "pairs", options("webdataset"), note=lambda _: None)
+    (tmp_path / "mine").mkdir()
+    with tarfile.open(tmp_path / "pairs" / FILES["webdataset"]) as source:
+        members = [(member.name, source.extractfile(member).read()) for member in source]  # type: ignore[union-attr]
+    with tarfile.open(tmp_path / "mine" / "mine.tar", "w") as archive:
+        for name, data in members + members[5:8]:
+            member = tarfile.TarInfo(f"./{name}")  # as `tar -c .` names them
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    key = members[5][0].partition(".")[0]
+    found = check(tmp_path / "mine")
+    said = f"mine.tar: {key}: its .source.png member is there twice: each sample needs a key of its own"
+    assert [str(problem) for problem in found.problems] == [said]
+    assert sum(found.counts.values()) == found.items == len(members) // 5 - 1 > 0
 
 
 def test_a_description_of_something_else_is_one_line(coco: Path, tmp_path: Path, cli: Cli) -> None:
