@@ -43,7 +43,10 @@ def main() -> None:
         f"{built.pairs} pairs at {arguments.resolution} px in {seconds:.2f} s of CPU: {built.pairs / seconds:.1f} pairs/s"
     )
     hours = 1.5e6 * seconds / built.pairs / 3600
-    print(f"1.5 million pairs: {hours:.1f} hours on one core, {1.5e6 * size / built.pairs / 1e12:.2f} TB")
+    photos = 1.5e6 * arguments.photos / built.pairs
+    print(
+        f"1.5 million pairs: {hours:.1f} hours on one core, {1.5e6 * size / built.pairs / 1e12:.2f} TB, {photos:,.0f} photographs"
+    )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def data_card(d: dict[str, Any]) -> str:
             f"Seed {plan['seed']}, {plan['resolution']} x {plan['resolution']} pixels: the square of each photograph that holds most of its objects.",
             "",
             "- **recolour**: the object gets a named colour in CIE Lab; its lightness keeps its detail.",
-            "- **remove**: the object and its edge are inpainted (Telea 2004) and given the grain of the surroundings.",
+            "- **remove**: the object and its edge are inpainted (biharmonic) and given the grain of the surroundings.",
             "- **insert**: the inverse of remove; the target is the photograph itself.",
             "- **move**: cut, inpainted, pasted with a feathered edge.",
             "",

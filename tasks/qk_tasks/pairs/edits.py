@@ -14,11 +14,9 @@ import numpy as np
 from qk_tasks.pairs.vision import Bool, Float, Image, box_of, cv, grow, shrink, smooth, to_lab, to_rgb
 from qk_tasks.scenes.world import COLOURS
 
-FILL_SIDE = 32  # holes are filled at this size: finer, what is beside them would go on into them, and time grows with their area
+FILL_SIDE = 32  # holes are filled at this size: finer, what is beside them goes on into them
 MAX_DETAIL = 11.0  # standard deviation of the surroundings' lightness detail above which a fill would show
-MAX_STRUCTURE = (
-    10.0  # root mean square of what is left of the surroundings' colour (CIE76) after their best plane, likewise
-)
+MAX_STRUCTURE = 14.0  # root mean square CIE76 between the surroundings and the plane that fits them best, likewise
 LIGHT = (18.0, 88.0)  # mean lightness between which a region can take a colour
 
 _ALL = {**COLOURS, "brown": (120, 75, 40), "black": (22, 22, 24), "grey": (128, 128, 128), "white": (240, 240, 240)}

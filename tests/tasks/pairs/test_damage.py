@@ -66,7 +66,7 @@ def test_a_damaged_page_of_parquet_costs_the_items_in_it_alone(coco: Path, tmp_p
     path.write_bytes(data)
     code, out, err = cli("data", "check", tmp_path / "pairs")
     assert code == 1 and "Traceback" not in err
-    assert out.count("cannot be read from the Parquet file") == group.num_rows == 16
+    assert out.count("cannot be read from the Parquet file") == group.num_rows > 10
     assert f"{FILES['parquet']}: row 3 of group 0: " in out
     for described in (True, False):  # as built, and as if by hand
         if not described:

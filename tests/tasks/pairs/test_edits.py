@@ -21,7 +21,7 @@ def surroundings(kind: str) -> Image:
     """A gradient with a little grain, alone or with other things in it."""
     values = 90 + 0.3 * XS[..., None] + np.array([0, 10, 30]) + np.random.default_rng(0).normal(0, 2, (SIDE, SIDE, 1))
     if kind == "two halves":
-        values = np.where(XS[..., None] < 128, values, values + np.array([80, -20, -90]))
+        values = np.where(XS[..., None] < 128, values, values + np.array([110, -60, -120]))
     elif kind == "a pole":
         values = np.where(np.abs(XS[..., None] - 168) < 3, 250, values)
     return np.asarray(np.clip(values, 0, 255), np.uint8)
