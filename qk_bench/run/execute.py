@@ -165,7 +165,7 @@ class _Execution:
         self.pool = ScorePool(self.loop, self.options.score_workers, self.spec, self.run.path, self._on_scored)
         try:
             stopped = self._generate_all()
-            self._finish_scoring(whole=not stopped and not self.load_failures)
+            self._finish_scoring(whole=self.found.done == self.total)
         except BaseException:
             with contextlib.suppress(Exception):  # whatever stopped the run matters more than its manifest
                 self.loop.close()

@@ -190,6 +190,8 @@ def test_an_answer_of_true_is_no_score() -> None:
         '{"score": [9, 8]}\n```json\n{"score": [9, 8], "reason": "said twice"}\n```',
         '{"score": [9, 8], "draft": {"score": [1, 1]}}',
         '{"score": [90, 80]} is of 100, so {"score": [9, 8]}',
+        '{"score": [9, 8], "reason": "it has a <think> bubble"}',
+        '{"score": [9, 8], "reason": "</think> is written on it"} <think>{"score": [0, 0]}</think>',
     ],
 )
 def test_only_the_one_answer_is_read(answer: str) -> None:

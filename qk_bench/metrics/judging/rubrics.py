@@ -25,7 +25,7 @@ _FORM: Final = (
 )
 _READING: Final = 2
 """Version of the rules that answers are read by; raise it with every change that may find another score in an answer."""
-_THOUGHT: Final = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+_THOUGHT: Final = re.compile(r"<think>.*?(?:</think>|\Z)|\A(?:(?!<think>).)*?</think>", re.DOTALL)
 
 
 class AnswerError(ValueError):
@@ -109,24 +109,27 @@ def _objects(answer: str) -> list[dict[str, object]]:
     Raises:
         AnswerError: There is none.
     """
-    said = _THOUGHT.sub("", answer).rpartition("</think>")[2]
     decoder = json.JSONDecoder()
-    found = []
-    start = said.find("{")
+    found: dict[int, dict[str, object]] = {}  # by where they start
+    outside = answer  # a reason may speak of tags
+    start = answer.find("{")
     while start >= 0:
         end = start + 1
         try:
-            value, stop = decoder.raw_decode(said, start)
+            value, stop = decoder.raw_decode(answer, start)
         except (ValueError, RecursionError):
             pass
         else:
             if isinstance(value, dict) and "score" in value:
-                found.append(value)
+                found[start] = value
                 end = stop  # what stands inside it is part of it
-        start = said.find("{", end)
-    if not found:
+                outside = outside[:start] + " " * (stop - start) + outside[stop:]
+        start = answer.find("{", end)
+    thoughts = [match.span() for match in _THOUGHT.finditer(outside)]
+    said = [value for place, value in found.items() if not any(first <= place < last for first, last in thoughts)]
+    if not said:
         raise AnswerError(f"no JSON object with a score in: {folded(answer)[:80] or 'an empty answer'}")
-    return found
+    return said
 
 
 def _viescore(scores: Sequence[Sequence[int]]) -> tuple[float, ...]:
