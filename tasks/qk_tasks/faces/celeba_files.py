@@ -87,7 +87,8 @@ def read_folder(folder: Path) -> Portraits:
                 "name the folder that holds CelebAMask-HQ as it is published (see docs/faces.md)",
             )
     lists = _Lists.read(folder)
-    there = {number for path in (folder / IMAGES).glob("*.jpg") if (number := image_number(path.stem)) is not None}
+    files = {path.name for path in (folder / IMAGES).glob("*.jpg")}
+    there = {number for name in files if (number := image_number(name)) is not None and name == f"{number}.jpg"}
     parts = _parts(folder / MASKS)
     images, problems = [], [f"celeba-hq, {line}" for line in (*lists.attributes.problems, *lists.originals.problems)]
     for number in sorted(there | lists.attributes.told.keys() | lists.attributes.faults.keys()):
@@ -205,6 +206,8 @@ def _parts(folder: Path) -> dict[int, frozenset[str]]:
     for path in folder.glob("*/*.png"):
         name, _, part = path.stem.partition("_")
         number = image_number(name)
-        if number is not None and part in PARTS and path.parent.name == str(number // PER_FOLDER):
+        if number is None or name != f"{number:05d}" or path.parent.name != str(number // PER_FOLDER):
+            continue  # a copy, or another's
+        if part in PARTS:
             found.setdefault(number, set()).add(part)
     return {number: frozenset(parts) for number, parts in found.items()}

@@ -135,6 +135,13 @@ def _check_any(path: Path, found: Listing[Key, Value]) -> None:
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Number and words of each line that has any."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    """Number and words of each line that has any.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     return [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]

@@ -191,8 +191,6 @@ def read_json(path: Path, repeated: list[str] | None = None) -> Any:
     Raises:
         UsageError: It is too large, no JSON, or too deeply nested.
     """
-    if path.stat().st_size > MAX_JSON:
-        raise UsageError(f"{path} is larger than {MAX_JSON >> 20} MB")
 
     def first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -203,7 +201,11 @@ def read_json(path: Path, repeated: list[str] | None = None) -> Any:
         return found
 
     try:
+        if path.stat().st_size > MAX_JSON:
+            raise UsageError(f"{path} is larger than {MAX_JSON >> 20} MB")
         return json.loads(path.read_bytes(), object_pairs_hook=first)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {str(error)[:120]}", "download it again") from None
 
@@ -225,7 +227,7 @@ def json_object(line: str) -> dict[str, Any]:
 
 def shown_files(folder: Path, *patterns: str) -> list[Path]:
     """The files of some patterns below a folder, in order of name, without hidden ones (`._1.png` of macOS, `.cache`)."""
-    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     return sorted(
         p for p in found if not any(part.startswith((".", "__MACOSX")) for part in p.relative_to(folder).parts)
     )

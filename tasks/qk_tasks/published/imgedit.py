@@ -7,11 +7,12 @@ in ImgEdit and are not run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from qk_bench.errors import UsageError
 from qk_tasks.published.files import BadItemError, Picture, json_object, picture, shown_files, text
 from qk_tasks.published.suite import PublishedSuite, Row, task_name
 from qk_tasks.published.tables import image_cell
@@ -32,7 +33,11 @@ class ImgEditSuite(PublishedSuite):
         """Each item, in the order of the files."""
         files = 0
         for path in shown_files(self.folder, "*.json", "*/*.json"):
-            data = self.read_json(path)
+            try:
+                data = self.read_json(path)
+            except UsageError as error:
+                self.problems.append(f"{self.name}: {error.message}")
+                continue
             if not isinstance(data, dict) or not any(isinstance(v, dict) and "id" in v for v in data.values()):
                 continue  # prompts of the judge, results
             files += 1
@@ -42,12 +47,13 @@ class ImgEditSuite(PublishedSuite):
             for key, item in single.items():
                 where = f"{path.relative_to(self.folder).as_posix()} item {key}"
                 yield where, partial(_from_files, path.parent, key, item)
+        elsewhere = [self.folder / "multiturn", *sorted(self.folder.glob("multiturn/*/"))]
         for path in shown_files(self.folder, UGE_FILE, f"*/{UGE_FILE}"):
             files += 1
             for number, line in enumerate(path.read_text("utf-8-sig", "replace").split("\n"), start=1):
                 if line.strip():
                     where = f"{path.relative_to(self.folder).as_posix()} line {number}"
-                    yield where, partial(_from_line, path.parent, line)
+                    yield where, partial(_from_line, [path.parent, *elsewhere], line)
         if not files:
             yield from self.table_rows(_from_table, "image")
 
@@ -58,11 +64,10 @@ def _from_files(root: Path, key: str, item: Any) -> Row:
     return _row(key, item, _first([root / place for place in PLACES], text(item, "id")))
 
 
-def _from_line(root: Path, line: str) -> Row:
+def _from_line(places: Sequence[Path], line: str) -> Row:
     """A line of the UGE file: two of its fifty pictures stand among those of the multi-turn items only."""
     item = json_object(line)
     name = text(item, "id")
-    places = [root, root.parent / "multiturn", *shown_files(root.parent, "multiturn/*/")]
     return _row(Path(name).stem, {**item, "edit_type": UNTYPED}, _first(places, name))
 
 

@@ -118,15 +118,18 @@ def read_mask(mask: Picture, source: Picture, height: int, width: int) -> Mask:
     """
     from PIL import Image
 
-    mask.size()  # everything that can be wrong with the file is named by this
-    with Image.open(mask.stream()) as image:
-        if (image.height, image.width) != (height, width):
-            raise MaskProblemError(f"{mask.name}: {image.width}x{image.height} pixels, its image is {width}x{height}")
-        if image.mode in ("RGBA", "LA"):
-            alpha = np.asarray(image.getchannel("A"))
-            if alpha.min() < 255:
-                return np.ascontiguousarray(alpha < 128)
-        pixels = np.asarray(image.convert("RGB"))
+    mask.size()  # nearly everything that can be wrong with the file is named by this
+    try:
+        with Image.open(mask.stream()) as image:
+            found = (image.height, image.width)
+            alpha = np.asarray(image.getchannel("A")) if image.mode in ("RGBA", "LA") else None
+            pixels = np.asarray(image.convert("RGB"))
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
+        raise BadItemError(f"{mask.name}: corrupt or truncated image ({type(error).__name__})") from None
+    if found != (height, width):
+        raise MaskProblemError(f"{mask.name}: {found[1]}x{found[0]} pixels, its image is {width}x{height}")
+    if alpha is not None and alpha.min() < 255:
+        return np.ascontiguousarray(alpha < 128)
     two_values = np.isin(pixels, (0, 255)).all() or np.isin(pixels, (0, 1)).all()
     if two_values or (_is_grey(pixels) and not _is_grey(source.read())):
         try:

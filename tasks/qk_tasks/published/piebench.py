@@ -6,6 +6,7 @@ Layouts: `mapping_file.json` with `annotation_images/…`, or a table with the c
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -53,8 +54,8 @@ def _from_files(images: Path, key: str, item: Any) -> Row:
     if not isinstance(item, dict):
         raise BadItemError("not an object")
     kind = str(item.get("editing_type_id", ""))
-    if not kind.isdigit() or int(kind) >= len(TYPES):
-        raise BadItemError(f"field 'editing_type_id' is {kind!r}, expected 0 to {len(TYPES) - 1}")
+    if not re.fullmatch("[0-9]", kind):
+        raise BadItemError(f"field 'editing_type_id' is {kind[:40]!r}, expected 0 to {len(TYPES) - 1}")
     source = picture(images, item.get("image_path"), "image_path")
     prompts = text(item, "original_prompt"), text(item, "editing_prompt")
     instruction = item.get("editing_instruction") or prompts[1]
@@ -63,7 +64,7 @@ def _from_files(images: Path, key: str, item: Any) -> Row:
 
 def _from_table(where: str, row: Mapping[str, Any]) -> Row:
     first = where.partition("/")[0].partition("_")[0]  # the folder is called <type>_<name>_<count>
-    kind = TYPES[int(first)] if first.isdigit() and int(first) < len(TYPES) else "all"
+    kind = TYPES[int(first)] if re.fullmatch("[0-9]", first) else "all"
     prompts = text(row, "source_prompt"), text(row, "target_prompt")
     return _row(text(row, "id"), kind, prompts[1], prompts, image_cell(row, "image"), row.get("mask"))
 

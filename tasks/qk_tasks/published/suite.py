@@ -168,14 +168,19 @@ class PublishedSuite(Suite):
         self.notes: list[str] = []
         by_task: dict[str, list[Row]] = {}
         self._masks: dict[tuple[str, str], str] = {}  # task and key → sha256
-        seen: set[str] = set()
+        seen: dict[str, str] = {}  # item by id
         for where, make in self.rows():
             try:
                 row = make()
                 if not is_unicode([row.key, *row.words()]):
                     raise BadItemError("a text of it holds half of a surrogate pair")
+                item = f"{row.task}/{row.key}"
                 if row.id in seen:
-                    raise BadItemError(f"item {row.key!r} of {row.task} is there twice; the first one counts")
+                    same = seen[row.id] == item
+                    raise BadItemError(
+                        f"item {item} is there twice; the first one counts" if same
+                        else f"item {item} would have the id of {seen[row.id]}"
+                    )  # fmt: skip
                 size = row.source.size(unturned=row.target is not None or row.mask is not None)
                 if row.target is not None and row.target.size(unturned=True) != size:
                     raise BadItemError(f"{row.target.name} is not of the size of {row.source.name}")
@@ -184,7 +189,7 @@ class PublishedSuite(Suite):
             except (BadItemError, MaskProblemError) as problem:
                 self.problems.append(f"{self.name}, {where}: {problem}")
                 continue
-            seen.add(row.id)
+            seen[row.id] = item
             by_task.setdefault(row.task, []).append(row)
         if not by_task:
             why = f"; the first problem: {self.problems[0]}" if self.problems else ""

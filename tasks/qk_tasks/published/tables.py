@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 
 class Tables:
-    """The Parquet files, or else the imagefolders, of one split below a folder. Falsy if there are none.
+    """The Parquet files, or else the imagefolders, of one split below a folder.
 
     Where files of several splits are there, those of the test split are taken, or else of validation: never those of
     training beside another.
@@ -46,13 +46,11 @@ class Tables:
             self.note = f"read from the files of its split {chosen}{left_out}"
         """Which split was taken, where that is worth saying."""
 
-    def __bool__(self) -> bool:
-        return bool(self._files)
-
     def rows(self, make: Callable[[str, dict[str, Any]], Item]) -> Iterator[tuple[str, Callable[[], Item]]]:
         """Where each row stands, and what makes an item of it, in order of file; a file that cannot be read is one bad item."""
-        for name in _absent_shards(self._folder, self._files):
-            yield name, partial(_refuse, "there is no such file")
+        for name, others in _absent_shards(self._folder, self._files):
+            more = f", nor {others} others that the names of the rest tell of" if others else ""
+            yield name, partial(_refuse, f"there is no such file{more}")
         for path in self._files:
             name = path.relative_to(self._folder).as_posix()
             read = _parquet_rows if path.suffix == ".parquet" else _imagefolder_rows
@@ -92,19 +90,17 @@ def _refuse(why: str) -> NoReturn:
     raise BadItemError(why)
 
 
-def _absent_shards(folder: Path, files: list[Path]) -> list[str]:
-    """Files that the names of others tell of, such as `test-00000-of-00002.parquet` of the second."""
+def _absent_shards(folder: Path, files: list[Path]) -> Iterator[tuple[str, int]]:
+    """Files that the names of others tell of, as `test-00000-of-00002.parquet` does of a second: the first, and how many more."""
     shard = re.compile(r"(.*-)(\d{5})-of-(\d{5})(.*)")
     there: dict[tuple[Path, str, int], set[int]] = {}
     for path in files:
         if match := shard.fullmatch(path.stem):
             there.setdefault((path.parent, match[1], int(match[3])), set()).add(int(match[2]))
-    return [
-        (parent / f"{stem}{number:05d}-of-{count:05d}.parquet").relative_to(folder).as_posix()
-        for (parent, stem, count), numbers in there.items()
-        for number in range(count)
-        if number not in numbers
-    ]
+    for (parent, stem, count), numbers in there.items():
+        if absent := sorted({*range(count)} - numbers):
+            name = parent / f"{stem}{absent[0]:05d}-of-{count:05d}.parquet"
+            yield name.relative_to(folder).as_posix(), len(absent) - 1
 
 
 def _parquet_rows(path: Path, name: str, images: tuple[str, ...]) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
@@ -124,7 +120,7 @@ def _parquet_rows(path: Path, name: str, images: tuple[str, ...]) -> Iterator[tu
                         row[column] = Picture(f"{name} row {number}, {column}", cell=cell) if column in there else None
                     yield f"{name} row {number}", partial(dict, row)
                     number += 1
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # of text that is none, of dates, …
         raise BadItemError(f"cannot be read as Parquet: {str(error)[:120]}; download it again") from None
 
 

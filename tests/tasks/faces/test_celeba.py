@@ -303,6 +303,20 @@ def test_an_annotation_file_without_a_usable_line_is_refused(tmp_path: Path, nam
         find_tasks([f"celeba-hq:{tmp_path}"])
 
 
+def test_copies_and_byte_order_marks_change_nothing(tmp_path: Path) -> None:
+    (found,) = find_tasks([f"celeba-hq:{write(tmp_path)}/background"])
+    digest = found.suite.digest()
+    for name in ("CelebAMask-HQ-attribute-anno.txt", "CelebA-HQ-to-CelebA-mapping.txt"):
+        (tmp_path / name).write_text((tmp_path / name).read_text(), encoding="utf-8-sig")
+    (tmp_path / "CelebA-HQ-img" / "4.copy.jpg").write_bytes(b"")
+    (tmp_path / "CelebAMask-HQ-mask-anno" / "0" / "4_hat.png").write_bytes(b"")
+    (found,) = find_tasks([f"celeba-hq:{tmp_path}/background"])
+    assert not found.suite.problems and found.suite.digest() == digest
+    (tmp_path / "list_eval_partition.txt").mkdir()
+    with pytest.raises(UsageError, match=r"list_eval_partition\.txt cannot be read: Is a directory"):
+        find_tasks([f"celeba-hq:{tmp_path}/background"])
+
+
 def test_a_folder_without_the_layout_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no CelebA-HQ-img"):
         find_tasks([f"celeba-hq:{tmp_path}"])

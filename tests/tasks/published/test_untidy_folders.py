@@ -125,7 +125,7 @@ def test_imgedits_archive_with_its_hard_and_multi_turn_items(tmp_path: Path) -> 
     assert found[0].suite.notes == [
         "1 multi-turn items of content_memory.json are not run: in ImgEdit people judge them"
     ]
-    assert ids(f"imgedit-bench:{tmp_path / 'hard'}") == ["uge-000000", "uge-000001"]
+    assert ids(f"imgedit-bench:{tmp_path / 'hard'}") == ["uge-000000"]
 
 
 def test_hidden_files_are_no_items(tmp_path: Path) -> None:
@@ -168,3 +168,44 @@ def test_lines_of_an_imagefolder_end_at_line_ends_only(tmp_path: Path) -> None:
 def test_whole_numbers_that_pandas_wrote_as_floats_are_turns(tmp_path: Path) -> None:
     layouts.write_parquet(tmp_path / "dev.parquet", [magicbrush_row("1", 2.0), magicbrush_row("1", 2.5)])
     assert ids(f"magicbrush:{tmp_path}") == ["single-turn-1-output2"]
+
+
+def test_json_that_is_none_costs_no_other_file(tmp_path: Path) -> None:
+    layouts.imgedit(tmp_path)
+    (tmp_path / "results.json").write_text("{}\n{}\n")
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere.json")
+    (tmp_path / "folder.json").mkdir()
+    found = find_tasks([f"imgedit-bench:{tmp_path}"])
+    (problem,) = found[0].suite.problems
+    assert "results.json is not JSON" in problem and sum(item.task.size("test") or 0 for item in found) == 3
+
+
+def test_a_mask_that_is_torn_inside_is_named(tmp_path: Path) -> None:
+    layouts.magicbrush(tmp_path, 1)
+    path = tmp_path / "images" / "100" / "100-mask1.png"
+    torn = bytearray(path.read_bytes())
+    torn[torn.index(b"IDAT") + 6] ^= 0xFF
+    path.write_bytes(torn)
+    (found,) = find_tasks([f"magicbrush:{tmp_path}"])
+    (problem,) = found.suite.problems
+    assert "100-mask1.png: corrupt or truncated image" in problem and found.task.size("test") == 1
+
+
+@pytest.mark.parametrize("kind", ["²", "9" * 5000, "10", "", "-1"])
+def test_a_type_that_pie_bench_has_not_is_named(tmp_path: Path, kind: str) -> None:
+    layouts.piebench(tmp_path, 2)
+    items = json.loads((tmp_path / "mapping_file.json").read_text())
+    items["000000000001"]["editing_type_id"] = kind
+    (tmp_path / "mapping_file.json").write_text(json.dumps(items))
+    (found,) = find_tasks([f"pie-bench:{tmp_path}"])
+    (problem,) = found.suite.problems
+    assert "item 000000000001: field 'editing_type_id' is" in problem
+
+
+def test_items_of_two_tasks_that_would_have_one_id_are_told_apart(tmp_path: Path) -> None:
+    layouts.imgedit(tmp_path)
+    item = {"id": "animal/000342021.jpg", "prompt": "p"}
+    items = {"x-a": {**item, "edit_type": "add"}, "a": {**item, "edit_type": "add-x"}}
+    (tmp_path / "basic_edit.json").write_text(json.dumps(items))
+    (problem,) = find_tasks([f"imgedit-bench:{tmp_path}"])[0].suite.problems
+    assert "item add-x/a would have the id of add/x-a" in problem
