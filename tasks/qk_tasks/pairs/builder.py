@@ -137,7 +137,7 @@ def _write(
     note: Callable[[str], None],
 ) -> Built:  # fmt: skip
     work, text = out / ".work", json.dumps(plan, indent=1)
-    if (work / PLAN).is_file() and (work / PLAN).read_text() != text:
+    if (work / PLAN).is_file() and (work / PLAN).read_bytes() != text.encode():
         raise UsageError(
             f"{out} holds the beginning of another data set, or its input has changed since",
             "name another --out, or delete it",
