@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from qk_bench.errors import UsageError
+from qk_bench.errors import UsageError, folded
 from qk_bench.images import ImageProblemError, encode_mask_png, encode_png
 from qk_bench.records import pixels_digest
 from qk_bench.store import take_lock, writing
@@ -31,7 +32,7 @@ from qk_tasks.pairs.annotations import Annotations, Entry, Mark, Problem, read_m
 from qk_tasks.pairs.card import data_card
 from qk_tasks.pairs.duplicates import SPLITS, fingerprint, groups, leaked, split_of
 from qk_tasks.pairs.edits import RejectedError
-from qk_tasks.pairs.formats import Format, Row, damaged, join_imagefolder, write_shard
+from qk_tasks.pairs.formats import Description, Format, Row, damaged, join_imagefolder, write_shard
 from qk_tasks.pairs.jobs import kept, parallel, put
 from qk_tasks.pairs.pairing import TASKS, Instance, Pair, pairs, square
 
@@ -121,15 +122,26 @@ def _finished(out: Path, plan: dict[str, Any]) -> Built | None:
         return None
     try:
         held = json.loads((out / DESCRIPTION).read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         held = None
     if not isinstance(held, dict) or held.get("plan") != json.loads(json.dumps(plan)):
         raise UsageError(
             f"{out} holds another data set, or its input has changed since", "name another --out, or delete it"
         )
-    for fault in damaged(out, plan["form"], held["shards"], thorough=False):
-        raise UsageError(f"{out / fault}", "delete the folder, or name another --out, and build it again")
-    return _built(held, fresh=False)
+    anew = "delete the folder, or name another --out, and build it again"
+    try:
+        description = Description.model_validate(held)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{out / DESCRIPTION} is damaged: {folded(where)}: {first['msg']}", anew) from None
+    shards = [shard.model_dump() for shard in description.shards]
+    for fault in damaged(out, plan["form"], shards, thorough=False):
+        raise UsageError(f"{out / fault}", anew)
+    if (out / ".work").is_dir():  # a build was killed just before its end
+        with writing(out):
+            _tidy(out)
+    return _built(description, fresh=False)
 
 
 def _write(
@@ -137,7 +149,7 @@ def _write(
     note: Callable[[str], None],
 ) -> Built:  # fmt: skip
     work, text = out / ".work", json.dumps(plan, indent=1)
-    if (work / PLAN).is_file() and (work / PLAN).read_text() != text:
+    if (work / PLAN).is_file() and (work / PLAN).read_bytes() != text.encode():
         raise UsageError(
             f"{out} holds the beginning of another data set, or its input has changed since",
             "name another --out, or delete it",
@@ -363,14 +375,20 @@ def _finish(
     (out / PROBLEMS).write_text(lines, encoding="utf-8")
     (out / "README.md").write_text(data_card(description), encoding="utf-8")
     put(out / DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+    _tidy(out)
+    return _built(Description.model_validate(description), fresh=True)
+
+
+def _tidy(out: Path) -> None:
+    """Remove what only a build that goes on needs; `.work` last, since it tells that there is something to remove."""
     for leftover in out.rglob("*.tmp"):  # of workers that were killed
-        leftover.unlink()
-    shutil.rmtree(out / ".work")
-    return _built(description, fresh=True)
+        leftover.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):  # another process was faster
+        shutil.rmtree(out / ".work")
 
 
-def _built(description: dict[str, Any], *, fresh: bool) -> Built:
+def _built(description: Description, *, fresh: bool) -> Built:
     reason = ""
-    for what, count in Counter(description["rejections"]).most_common(1):
-        reason = f"{what} ({count} time{'s' if count > 1 else ''})"
-    return Built(description["pairs"], description["problems"], fresh, reason)
+    for what, count in Counter(description.rejections).most_common(1):
+        reason = f"{folded(what)} ({count} time{'s' if count > 1 else ''})"
+    return Built(description.pairs, description.problems, fresh, reason)

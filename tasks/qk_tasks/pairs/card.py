@@ -43,7 +43,7 @@ def data_card(d: dict[str, Any]) -> str:
             "- **move**: cut, inpainted, pasted with a feathered edge.",
             "",
             "A pair was kept only if its target passes the verification that outputs get, and its source does not. "
-            f"Splits are drawn by photograph id ({' / '.join(f'{s:g}' for s in plan['shares'])}). Near-duplicates, of a photograph or of its square, in several splits were left out of the larger one: {removed}.",
+            f"Splits are drawn by photograph id ({' / '.join(f'{s:g}' for s in plan['shares'])}). Near-duplicates, of a photograph or of its square, in several splits were kept in test, or else in val, and left out of the other splits: {removed}.",
             "",
             "## Counts",
             "",

@@ -89,7 +89,7 @@ def _changed(folder: Path, named: set[str]) -> Iterator[Problem]:
             file, _, what = fault.partition(": ")
             if file not in named:
                 yield Problem(file, "file", what)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         yield Problem(path.name, "file", f"does not describe a build: {one_line(error)}")
 
 

@@ -46,11 +46,6 @@ def groups(prints: Mapping[str, Iterable[int]]) -> dict[str, str]:
     Args:
         prints: The fingerprints of each photograph; two photographs are near-duplicates if any two of theirs are near.
     """
-    bands: dict[tuple[int, int], list[tuple[str, int]]] = defaultdict(list)
-    for photo in sorted(prints):
-        for value in prints[photo]:
-            for band in range(8):
-                bands[band, value >> (16 * band) & 0xFFFF].append((photo, value))
     parent: dict[str, str] = {}
 
     def root(photo: str) -> str:
@@ -59,16 +54,27 @@ def groups(prints: Mapping[str, Iterable[int]]) -> dict[str, str]:
             photo = parent[photo]
         return photo
 
+    def unite(one: str, other: str) -> None:
+        a, b = sorted((root(one), root(other)))
+        if a != b:
+            parent[b] = a
+
+    first: dict[int, str] = {}  # a photograph by its fingerprint: a thousand equal ones are compared as one
+    for photo in sorted(prints):
+        for value in prints[photo]:
+            unite(first.setdefault(value, photo), photo)
+    bands: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for value in first:
+        for band in range(8):
+            bands[band, value >> (16 * band) & 0xFFFF].append(value)
     for members in bands.values():
         if len(members) < 2:
             continue
-        words = np.array([[value >> 64, value & (2**64 - 1)] for _, value in members], dtype=np.uint64)
+        words = np.array([[value >> 64, value & (2**64 - 1)] for value in members], dtype=np.uint64)
         for i in range(len(members) - 1):
             apart = np.bitwise_count(words[i + 1 :] ^ words[i]).sum(axis=1)
             for j in np.flatnonzero(apart <= NEAR) + i + 1:
-                a, b = sorted((root(members[i][0]), root(members[int(j)][0])))
-                if a != b:
-                    parent[b] = a
+                unite(first[members[i]], first[members[int(j)]])
     linked = set(parent) | {root(photo) for photo in parent}
     return {photo: root(photo) for photo in prints if photo in linked}
 

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+
 Format = Literal["parquet", "webdataset", "imagefolder"]
 Row = tuple[dict[str, Any], dict[str, bytes]]
 """What is said of a pair, and its PNG files by name."""
@@ -105,6 +107,25 @@ def _images(path: Path, folder: Path, rows: Iterable[Row]) -> None:
                     temporary.write_bytes(data)
                     temporary.replace(folder / file)
             lines.write(json.dumps({**row, **names}, ensure_ascii=False) + "\n")
+
+
+class WrittenShard(BaseModel):
+    """What `dataset.json` says of a shard."""
+
+    model_config = ConfigDict(strict=True)
+    name: str = Field(pattern=r"^(train|val|test)-[0-9]{5,9}$")
+    sha256: str
+    bytes: NonNegativeInt
+
+
+class Description(BaseModel):
+    """What a later build reads in `dataset.json`, which may have been changed since it was written."""
+
+    model_config = ConfigDict(strict=True)
+    pairs: NonNegativeInt
+    problems: NonNegativeInt
+    rejections: dict[str, NonNegativeInt]
+    shards: list[WrittenShard]
 
 
 def damaged(folder: Path, form: Format, shards: Iterable[dict[str, Any]], *, thorough: bool) -> Iterator[str]:

@@ -44,7 +44,7 @@ def parallel(work: Callable[[Any], dict[str, Any]], jobs: Sequence[Any], workers
 def put(path: Path, text: str) -> None:
     """Write a whole file or nothing."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from qk_bench.errors import UsageError, one_line
@@ -23,6 +23,7 @@ from qk_tasks.pairs.annotations import SAFE, Annotations, Entry, Mark, Problem, 
 
 SUBSETS = ("train", "validation", "test")
 _PLACES = ("", "annotations/", "metadata/")
+_SOURCE = ("License", "Author", "OriginalLandingURL", "Rotation")
 
 
 def read(folder: Path) -> Annotations:
@@ -101,21 +102,28 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
         yield number, dict(zip(header, row + [""] * len(header), strict=False))
 
 
-def _sources(folder: Path, subset: str) -> dict[str, dict[str, str]]:
-    """Licence, author and rotation by image id; empty where the file is absent."""
+def _sources(folder: Path, subset: str, images: Set[str]) -> dict[str, dict[str, str]]:
+    """Licence, author, page and rotation of these images, by id; empty where the file is absent.
+
+    The published file has 1.7 million lines: what is not asked for is not kept.
+    """
     choices = (f"{subset}-images-boxable-with-rotation.csv", f"{subset}-images-with-rotation.csv",
                f"{subset}-images-with-labels-with-rotation.csv", "image_ids_and_rotation.csv")  # fmt: skip
     path = first_of([folder / f"{place}{name}" for name in choices for place in _PLACES])
-    return {} if path is None else {row["ImageID"]: row for _, row in _rows(path, ("ImageID",))}
+    if path is None:
+        return {}
+    rows = (row for _, row in _rows(path, ("ImageID",)) if row["ImageID"] in images)
+    return {row["ImageID"]: {name: row.get(name, "") for name in _SOURCE} for row in rows}
 
 
 def _read_subset(
     folder: Path, subset: str, table: Path, names: dict[str, str], first: dict[str, str], found: Annotations
 ) -> None:
-    sources = _sources(folder, subset)
     file = str(table.relative_to(folder))
     marks, uncountable = _marks(folder, subset, table, names, found)
-    for image in sorted(marks.keys() - uncountable):
+    images = marks.keys() - uncountable
+    sources = _sources(folder, subset, images)
+    for image in sorted(images):
         if first.setdefault(image, file) != file:
             what = f"its id is there twice, first in {first[image]}; the first one is used"
             found.problems.append(Problem(file, f"image {image}", what))
@@ -156,7 +164,10 @@ def _marks(
         problem = ""
         if not SAFE.fullmatch(image):
             problem = "field `ImageID` is missing or unusable"
-            uncountable.add(mask.split("_")[0])  # masks are named after their images
+            told = mask.split("_")[0]  # masks are named after their images
+            if SAFE.fullmatch(told):
+                problem += f"; image {told} is left out"
+                uncountable.add(told)
         elif label not in names:
             problem = f"LabelName {shown(label)} has no name in the class descriptions; the image is left out"
             uncountable.add(image)

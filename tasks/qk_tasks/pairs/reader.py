@@ -114,7 +114,7 @@ def read(folder: Path) -> Dataset:
     try:
         name = str(json.loads(described.read_bytes())["name"]) if described.is_file() else folder.absolute().name
         h.update(described.read_bytes() if described.is_file() else b"")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{described} cannot be read: {one_line(error)}") from None
     safe = "".join(c if (c.isalnum() and c.isascii()) or c in "-_" else "-" for c in name).strip("-_")[:60]
     return Dataset(safe or "dataset", items, problems, h.hexdigest(), described.is_file())
@@ -209,6 +209,8 @@ def _tar(path: Path, name: str, folder: Path) -> Iterator[Item | Problem]:
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
+                if member.size < 0:  # the next one would be looked for before it, without end
+                    raise tarfile.ReadError(f"a member has {member.size} bytes")
                 if not member.isreg():
                     continue
                 parent, slash, base = member.name.removeprefix("./").rpartition("/")
@@ -218,8 +220,10 @@ def _tar(path: Path, name: str, folder: Path) -> Iterator[Item | Problem]:
                 if suffix in members:
                     twice.setdefault(key, suffix)
                 members[suffix] = (member.offset_data, member.size)
-    except tarfile.TarError as error:
-        yield Problem(name, "file", f"is not a readable tar: {one_line(error)}")  # what came before is used
+    except Exception as error:  # tarfile raises TarError, OSError, ValueError, OverflowError, …
+        yield Problem(name, "file", f"is not a readable tar: {one_line(error)}")
+        if not found:  # what came before is used
+            return
     with path.open("rb") as file:
         for key, members in found.items():
             if key in twice:

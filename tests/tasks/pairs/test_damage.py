@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -112,6 +113,70 @@ def test_a_description_of_something_else_is_one_line(coco: Path, tmp_path: Path,
     (tmp_path / "pairs" / "dataset.json").write_text('{"name": "mine", "plan": {"form": "parquet"}, "shards": [{}]}')
     code, out, err = cli("data", "check", tmp_path / "pairs")
     assert code == 1 and "dataset.json: file: does not describe a build: KeyError" in out and "Traceback" not in err
+
+
+def test_a_damaged_description_is_one_line(coco: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    build(coco, out, options(), note=lambda _: None)
+    whole = json.loads((out / "dataset.json").read_text())
+    for field in ("shards", "rejections", "pairs", "problems"):
+        for value in (None, "x", [1], [{"name": "x-1", "bytes": 1}], {"x": []}, -1, 1.5):
+            (out / "dataset.json").write_text(json.dumps({**whole, field: value}))
+            with pytest.raises(UsageError, match=rf"dataset.json is damaged: {field}"):
+                build(coco, out, options(), note=lambda _: None)
+    (out / "dataset.json").write_text("[" * 100_000)
+    with pytest.raises(UsageError, match="holds another data set"):
+        build(coco, out, options(), note=lambda _: None)
+    with pytest.raises(UsageError, match=r"dataset.json cannot be read: RecursionError"):
+        check(out)
+
+
+def test_what_a_build_killed_at_its_end_left_behind_is_removed(coco: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    build(coco, out, options(), note=lambda _: None)
+    (out / ".work").mkdir()
+    for left in (out / ".work" / "plan.json", out / "data" / ".x.1.tmp"):
+        left.write_text("x")
+    assert not build(coco, out, options(), note=lambda _: None).fresh
+    assert not (out / ".work").exists() and not (out / "data" / ".x.1.tmp").exists()
+
+
+def _tar(pax: dict[str, str], size: bytes | None = None) -> bytes:
+    """A tar of one sample with a bad image member: with these pax headers, or of this size in its header."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, headers in (("a.json", {}), ("a.source.png", pax)):
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = 2, headers
+            archive.addfile(member, io.BytesIO(b"{}"))
+    archived = bytearray(data.getvalue())
+    if size is not None:
+        header = archived[1024:1536]
+        header[124:136], header[148:156] = size, b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        archived[1024:1536] = header
+    return bytes(archived)
+
+
+SIZES = [b"\x80" + b"\x7f" * 11, b"\xff" * 10 + b"\xfc\x00"]  # 2^87 and more, -1024
+
+
+@pytest.mark.parametrize("data", [_tar({"GNU.sparse.size": "x"}), *(_tar({}, size) for size in SIZES)])
+def test_a_member_of_a_tar_that_cannot_be_is_a_problem(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(data)
+    found = reader.read(tmp_path)
+    assert [problem.what.split(":")[0] for problem in found.problems] == ["is not a readable tar"]
+    assert [item.id for item in found.items] == ["a"]
+    assert len(check(tmp_path).problems) == 2  # the file, and the sample
+
+
+def test_a_tar_that_is_no_file_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").mkdir()
+    (tmp_path / "b.tar").symlink_to("nowhere")
+    said = [str(problem) for problem in check(tmp_path).problems]
+    assert [words.partition("Error")[0] for words in said] == [
+        "a.tar: file: is not a readable tar: IsADirectory", "b.tar: file: is not a readable tar: FileNotFound",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("left", [0.4, 0.5])

@@ -67,7 +67,9 @@ def test_an_image_with_an_object_of_unknown_kind_is_left_out(tmp_path: Path) -> 
     write(folder, [*rows, {**rows[1], "LabelName": "/m/00"}])  # the same mask is a car and a ball
     assert [entry.id for entry in openimages.read(folder).entries] == ["a1"]
     write(folder, [{**rows[0], "ImageID": ""}, *rows[1:]])
-    assert [entry.id for entry in openimages.read(folder).entries] == ["a1"]
+    found = openimages.read(folder)
+    assert [entry.id for entry in found.entries] == ["a1"]
+    assert said(found) == ["line 2 (a0_m00.png): field `ImageID` is missing or unusable; image a0 is left out"]
     write(folder, [*rows, rows[1]])
     found = openimages.read(folder)
     assert [entry.id for entry in found.entries] == ["a0", "a1"] and "there twice" in said(found)[0]
@@ -88,6 +90,17 @@ def test_tables_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     found = openimages.read(folder)
     assert not found.problems and [len(entry.marks) for entry in found.entries] == [3, 3]
+
+
+def test_of_the_table_of_sources_only_what_is_needed_is_kept(tmp_path: Path) -> None:
+    folder, _ = open_images(tmp_path / "oi")
+    lines = [f"a{k},by,Me,http://a/{k},0.0,{'x' * 99}\n" for k in range(50)]
+    header = "ImageID,License,Author,OriginalLandingURL,Rotation,Title\n"
+    (folder / "train-images-boxable-with-rotation.csv").write_text("".join([header, *lines]))
+    sources = openimages._sources(folder, "train", {"a1"})
+    assert sources == {"a1": {"License": "by", "Author": "Me", "OriginalLandingURL": "http://a/1", "Rotation": "0.0"}}
+    found = [(entry.licence, entry.attribution) for entry in openimages.read(folder).entries]
+    assert found == [("by", "Me http://a/0"), ("by", "Me http://a/1")]
 
 
 @pytest.mark.parametrize("place", ["train_a", "train/train_a", "images/train_a"])
