@@ -15,7 +15,7 @@ from typing import Any, Final
 from qk_bench.errors import UsageError
 from qk_tasks.published.files import BadItemError, Picture, json_object, picture, shown_files, text
 from qk_tasks.published.suite import PublishedSuite, Row, task_name
-from qk_tasks.published.tables import image_cell
+from qk_tasks.published.tables import image_cell, table_files
 
 PLACES: Final = ("", "original_images", "origin_images", "images", "singleturn", "hard", "UGE")
 UGE_FILE: Final = "annotation.jsonl"
@@ -31,7 +31,9 @@ class ImgEditSuite(PublishedSuite):
 
     def rows(self) -> Iterator[tuple[str, Callable[[], Row]]]:
         """Each item, in the order of the files."""
-        files = 0
+        if table_files(self.folder):
+            yield from self.table_rows(_from_table, "image")
+            return
         for path in shown_files(self.folder, "*.json", "*/*.json"):
             try:
                 data = self.read_json(path)
@@ -40,7 +42,6 @@ class ImgEditSuite(PublishedSuite):
                 continue
             if not isinstance(data, dict) or not any(isinstance(v, dict) and "id" in v for v in data.values()):
                 continue  # prompts of the judge, results
-            files += 1
             single = {key: item for key, item in data.items() if not (isinstance(item, dict) and "turn1" in item)}
             if turns := len(data) - len(single):
                 self.notes.append(f"{turns} multi-turn items of {path.name} are not run: in ImgEdit people judge them")
@@ -49,13 +50,10 @@ class ImgEditSuite(PublishedSuite):
                 yield where, partial(_from_files, path.parent, key, item)
         elsewhere = [self.folder / "multiturn", *sorted(self.folder.glob("multiturn/*/"))]
         for path in shown_files(self.folder, UGE_FILE, f"*/{UGE_FILE}"):
-            files += 1
             for number, line in enumerate(path.read_text("utf-8-sig", "replace").split("\n"), start=1):
                 if line.strip():
                     where = f"{path.relative_to(self.folder).as_posix()} line {number}"
                     yield where, partial(_from_line, [path.parent, *elsewhere], line)
-        if not files:
-            yield from self.table_rows(_from_table, "image")
 
 
 def _from_files(root: Path, key: str, item: Any) -> Row:

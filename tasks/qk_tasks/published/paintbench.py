@@ -21,7 +21,7 @@ from qk_bench.metrics.paintbench import accuracies
 from qk_bench.records import Sample, Verdict
 from qk_tasks.published.files import BadItemError, Picture, read_json, shown_files, text
 from qk_tasks.published.suite import PublishedSuite, Row, Verify, task_name
-from qk_tasks.published.tables import image_cell
+from qk_tasks.published.tables import image_cell, table_files
 
 BENCHMARKS: Final = ("PaintBench", "TinyGrafixBench")
 """Two benchmarks that are published together, and scored apart."""
@@ -46,6 +46,9 @@ class PaintBenchSuite(PublishedSuite):
             raise UsageError(
                 f"{self.folder} holds {' and '.join(BENCHMARKS)}", f"name one: {self.folder / BENCHMARKS[0]}"
             )
+        if table_files(self.folder):
+            yield from self.table_rows(_from_table, "input_image", "answer_image")
+            return
         problems = {
             (path.parent, match[1])
             for path in shown_files(self.folder, "*/*.png", "*/*.json")
@@ -53,8 +56,6 @@ class PaintBenchSuite(PublishedSuite):
         }
         for folder, number in sorted(problems):
             yield f"{folder.name}/{number}_input.png", partial(_from_files, folder, number)
-        if not problems:
-            yield from self.table_rows(_from_table, "input_image", "answer_image")
 
     def verifier(self, task: str) -> Verify:
         """The answer is the one right picture."""

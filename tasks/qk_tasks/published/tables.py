@@ -19,6 +19,11 @@ SPLITS: Final = {
 Item = TypeVar("Item")
 
 
+def table_files(folder: Path) -> list[Path]:
+    """The Parquet files below a folder, or else the metadata.jsonl of its imagefolders; empty if it holds no table."""
+    return shown_files(folder, "**/*.parquet") or shown_files(folder, "**/metadata.jsonl")
+
+
 class Tables:
     """The Parquet files, or else the imagefolders, of one split below a folder.
 
@@ -33,7 +38,7 @@ class Tables:
 
     def __init__(self, folder: Path, images: tuple[str, ...]) -> None:
         self._folder, self._images = folder, images
-        files = shown_files(folder, "**/*.parquet") or shown_files(folder, "metadata.jsonl", "*/metadata.jsonl")
+        files = table_files(folder)
         by_split: dict[str, list[Path]] = {}
         for path in files:
             by_split.setdefault(self._split(path), []).append(path)

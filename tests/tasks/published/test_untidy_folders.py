@@ -209,3 +209,20 @@ def test_items_of_two_tasks_that_would_have_one_id_are_told_apart(tmp_path: Path
     (tmp_path / "basic_edit.json").write_text(json.dumps(items))
     (problem,) = find_tasks([f"imgedit-bench:{tmp_path}"])[0].suite.problems
     assert "item add-x/a would have the id of add/x-a" in problem
+
+
+def test_an_imagefolder_whose_files_are_called_as_in_another_layout_is_an_imagefolder(tmp_path: Path) -> None:
+    layouts.paintbench(tmp_path / "p", ("recolor",))
+    (tmp_path / "p" / "recolor").rename(tmp_path / "p" / "test")
+    lines = []
+    for number in range(2):
+        meta = json.loads((tmp_path / "p" / "test" / f"{number:03d}.json").read_text())
+        names = {f"{part}_image_file_name": f"{number:03d}_{part}.png" for part in ("input", "answer")}
+        lines.append(json.dumps({**meta, **names}))
+    (tmp_path / "p" / "test" / "metadata.jsonl").write_text("\n".join(lines))
+    assert ids(f"paintbench:{tmp_path / 'p'}") == ["recolor-000", "recolor-001"]
+    item = {"key": "7", "id": "animal/000342021.jpg", "prompt": "p", "edit_type": "adjust"}
+    layouts.imgedit(tmp_path / "i")
+    line = json.dumps({**item, "file_name": "original_images/animal/000342021.jpg"})
+    (tmp_path / "i" / "metadata.jsonl").write_text(line)
+    assert ids(f"imgedit-bench:{tmp_path / 'i'}") == ["adjust-7"]
